@@ -1,0 +1,179 @@
+//! The Cache-Status field: RFC 9211.
+
+use std::io::Write;
+
+use http::{HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+/// Most values fit here, so that the [`HeaderValue`] is the only allocation.
+const USUAL_LEN: usize = 384;
+
+/// Why a request went forward: RFC 9211 section 2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fwd {
+    /// The cache was configured not to handle it.
+    Bypass,
+    /// Its method has to go forward.
+    Method,
+    /// Nothing is stored for its URI.
+    UriMiss,
+    /// Something is stored for its URI, but not this variant.
+    VaryMiss,
+    /// Nothing stored fits it.
+    Miss,
+    /// What is stored is fresh, but the request wants it validated.
+    Request,
+    /// What is stored is stale.
+    Stale,
+    /// Only a part of it is stored.
+    Partial,
+}
+
+impl Fwd {
+    /// The token of RFC 9211.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// How a node handled a request. Parameters that are `None` or false are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatus<'a> {
+    /// Served from the cache. Left out when `fwd` is there: they exclude each other.
+    pub hit: bool,
+    /// Why it went forward.
+    pub fwd: Option<Fwd>,
+    /// What the origin answered, where that differs from what the client got.
+    pub fwd_status: Option<StatusCode>,
+    /// Seconds of lifetime left; negative when stale.
+    pub ttl: Option<i64>,
+    /// The response was stored. Said only with `fwd`.
+    pub stored: bool,
+    /// It waited for another request's fetch. Said only with `fwd`.
+    pub collapsed: bool,
+    /// The cache key.
+    pub key: Option<&'a str>,
+    /// Tier, policy, reason: for people.
+    pub detail: Option<&'a str>,
+}
+
+impl CacheStatus<'_> {
+    /// The member for this node, `weir`. One allocation unless it is unusually long.
+    /// Characters that a Structured Field string cannot hold are percent-encoded.
+    pub fn to_header_value(&self) -> HeaderValue {
+        let mut text: SmallVec<[u8; USUAL_LEN]> = SmallVec::new();
+        text.extend_from_slice(b"weir");
+        if self.hit && self.fwd.is_none() {
+            text.extend_from_slice(b"; hit");
+        }
+        if let Some(fwd) = self.fwd {
+            text.extend_from_slice(b"; fwd=");
+            text.extend_from_slice(fwd.as_str().as_bytes());
+            if let Some(status) = self.fwd_status {
+                text.extend_from_slice(b"; fwd-status=");
+                text.extend_from_slice(status.as_str().as_bytes());
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            let _ = write!(
+                text,
+                "; ttl={}",
+                ttl.clamp(-GREATEST_INTEGER, GREATEST_INTEGER)
+            );
+        }
+        if self.fwd.is_some() && self.stored {
+            text.extend_from_slice(b"; stored");
+        }
+        if self.fwd.is_some() && self.collapsed {
+            text.extend_from_slice(b"; collapsed");
+        }
+        push_string(&mut text, b"; key=", self.key);
+        push_string(&mut text, b"; detail=", self.detail);
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("weir"))
+    }
+}
+
+/// A Structured Field integer has at most 15 digits.
+const GREATEST_INTEGER: i64 = 999_999_999_999_999;
+
+fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], value: Option<&str>) {
+    let Some(value) = value else { return };
+    out.extend_from_slice(name);
+    out.push(b'"');
+    for &byte in value.as_bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => out.push(byte),
+            // Writing into memory cannot fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sfv::{BareItem, List, ListEntry, Parser};
+
+    use super::*;
+
+    #[test]
+    fn a_hit() {
+        let status = CacheStatus {
+            hit: true,
+            ttl: Some(-3),
+            key: Some("http://a|user:profile:42"),
+            detail: Some("memory charity@0a1b"),
+            ..CacheStatus::default()
+        };
+        assert_eq!(
+            status.to_header_value(),
+            r#"weir; hit; ttl=-3; key="http://a|user:profile:42"; detail="memory charity@0a1b""#
+        );
+    }
+
+    #[test]
+    fn a_forward_is_no_hit() {
+        let status = CacheStatus {
+            hit: true,
+            fwd: Some(Fwd::Stale),
+            fwd_status: Some(StatusCode::NOT_MODIFIED),
+            stored: true,
+            collapsed: true,
+            ..CacheStatus::default()
+        };
+        assert_eq!(
+            status.to_header_value(),
+            "weir; fwd=stale; fwd-status=304; stored; collapsed"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_always_a_structured_field(key: String, detail: String, ttl: i64) {
+            let status = CacheStatus {
+                fwd: Some(Fwd::UriMiss),
+                ttl: Some(ttl),
+                key: Some(&key),
+                detail: Some(&detail),
+                ..CacheStatus::default()
+            };
+            let value = status.to_header_value();
+            let list: List = Parser::new(value.as_bytes()).parse().unwrap();
+            let [ListEntry::Item(item)] = &list[..] else { panic!("{list:?}") };
+            let names: Vec<_> = item.params.keys().map(|name| name.as_str()).collect();
+            prop_assert_eq!(names, ["fwd", "ttl", "key", "detail"]);
+            prop_assert!(matches!(item.params["key"], BareItem::String(_)));
+        }
+    }
+}

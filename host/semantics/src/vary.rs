@@ -1,0 +1,173 @@
+//! Which of the stored variants answers a request: RFC 9110 section 12.5.5, RFC 9111
+//! section 4.1.
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
+};
+use smallvec::SmallVec;
+
+mod normal;
+
+use normal::Normal;
+
+/// A Vary with more names than this counts as `*`.
+const MOST_FIELDS: usize = 32;
+
+/// What a response says about the requests it can answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VaryRule {
+    /// `*`, or a Vary that cannot be read: it answers no other request.
+    Star,
+    /// These request fields select it.
+    Fields(VaryFields),
+}
+
+/// The names in a Vary: lower case, sorted, each once. Empty when there was none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaryFields {
+    names: SmallVec<[HeaderName; 2]>,
+    /// The response has a coding that normalising Accept-Encoding would lose.
+    exact_encoding: bool,
+}
+
+impl VaryRule {
+    /// Reads the Vary fields of a response, and its Content-Encoding.
+    pub fn parse(response: &HeaderMap) -> Self {
+        let mut names = SmallVec::new();
+        for line in response.get_all(VARY) {
+            for name in line.as_bytes().split(|&byte| byte == b',') {
+                let name = name.trim_ascii();
+                if name.is_empty() {
+                    continue;
+                }
+                match HeaderName::from_bytes(name) {
+                    Ok(name) if name != "*" && names.len() < MOST_FIELDS => names.push(name),
+                    _ => return Self::Star,
+                }
+            }
+        }
+        names.sort_unstable_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        let exact_encoding = names.contains(&ACCEPT_ENCODING) && has_rare_coding(response);
+        Self::Fields(VaryFields {
+            names,
+            exact_encoding,
+        })
+    }
+
+    /// The values by which `request` selected this response; `None` for [`VaryRule::Star`].
+    pub fn select(&self, request: &HeaderMap) -> Option<VaryKey> {
+        match self {
+            Self::Star => None,
+            Self::Fields(fields) => Some(fields.select(request)),
+        }
+    }
+}
+
+impl VaryFields {
+    /// The names, sorted.
+    pub fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
+    /// The values by which `request` selected this response.
+    pub fn select(&self, request: &HeaderMap) -> VaryKey {
+        let value = |name: &HeaderName| {
+            let normal = Normal::of(name, request, self.exact_encoding)?;
+            let mut bytes = Vec::new();
+            normal.write(&mut |part| {
+                bytes.extend_from_slice(part);
+                true
+            });
+            Some(bytes.into_boxed_slice())
+        };
+        VaryKey(
+            self.names
+                .iter()
+                .map(|name| (name.clone(), value(name)))
+                .collect(),
+        )
+    }
+}
+
+/// The normalised request values that selected a stored response, sorted by field name.
+/// Empty for a response without Vary, which matches every request.
+///
+/// Values are normalised so that requests which mean the same are one variant: members of
+/// a list are trimmed and joined by `", "`, Accept-Encoding is the sorted set of the
+/// codings that count, Accept-Language is lower case without whitespace; Authorization and
+/// Cookie are left as they are. A field that is absent differs from an empty one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VaryKey(Box<[Selecting]>);
+
+/// The name of a request field and its normalised value.
+type Selecting = (HeaderName, Option<Box<[u8]>>);
+
+impl VaryKey {
+    /// Does `request` select the same response? Does not allocate.
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.0.iter().all(|(name, stored)| {
+            let exact = stored
+                .as_ref()
+                .is_some_and(|value| normal::is_exact(name, value));
+            match (Normal::of(name, request, exact), stored) {
+                (None, None) => true,
+                (Some(normal), Some(stored)) => equals(&normal, stored),
+                _ => false,
+            }
+        })
+    }
+
+    /// Does it match every request?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and normalised values, `None` for a field that was absent: what a record
+    /// keeps.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.0.iter().map(|(name, value)| (name, value.as_deref()))
+    }
+
+    /// The key with these names and normalised values, as [`VaryKey::iter`] gave them.
+    pub fn from_parts(parts: impl IntoIterator<Item = (HeaderName, Option<Box<[u8]>>)>) -> Self {
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        parts.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Self(parts.into_boxed_slice())
+    }
+
+    /// Roughly what it takes in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        let heap = |(name, value): &Selecting| {
+            size_of_val(name)
+                + size_of_val(value)
+                + name.as_str().len()
+                + value.as_ref().map_or(0, |value| value.len())
+        };
+        self.0.iter().map(heap).sum()
+    }
+}
+
+/// Compares without building the normalised value.
+fn equals(normal: &Normal<'_>, stored: &[u8]) -> bool {
+    let mut rest = Some(stored);
+    normal.write(&mut |part| {
+        rest = rest.and_then(|rest| rest.strip_prefix(part));
+        rest.is_some()
+    });
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+/// Is the content coded in a way that [`normal::CODINGS`] does not know?
+fn has_rare_coding(response: &HeaderMap) -> bool {
+    response
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && normal::coding(coding).is_none())
+}
+
+#[cfg(test)]
+mod tests;

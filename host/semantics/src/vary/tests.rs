@@ -1,0 +1,216 @@
+use http::HeaderValue;
+use proptest::prelude::*;
+
+use super::*;
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
+    }
+    map
+}
+
+fn names(rule: &VaryRule) -> Vec<&str> {
+    match rule {
+        VaryRule::Star => vec!["*"],
+        VaryRule::Fields(fields) => fields.names().iter().map(HeaderName::as_str).collect(),
+    }
+}
+
+/// Does the variant that `first` selected answer `second`?
+fn same(vary: &str, first: &[(&str, &str)], second: &[(&str, &str)]) -> bool {
+    let rule = VaryRule::parse(&map(&[("vary", vary)]));
+    rule.select(&map(first)).unwrap().matches(&map(second))
+}
+
+#[test]
+fn names_are_sorted_and_unique() {
+    let rule = VaryRule::parse(&map(&[
+        ("vary", "Foo, ,bar"),
+        ("vary", "FOO"),
+        ("vary", ""),
+    ]));
+    assert_eq!(names(&rule), ["bar", "foo"]);
+    assert_eq!(names(&VaryRule::parse(&HeaderMap::new())), [""; 0]);
+}
+
+#[test]
+fn a_star_anywhere_is_a_star() {
+    for lines in [
+        &["*"][..],
+        &["*, *"],
+        &["*", "*"],
+        &[", *"],
+        &["", "*"],
+        &["*, Foo"],
+        &["Foo, *"],
+    ] {
+        let fields: Vec<_> = lines.iter().map(|line| ("vary", *line)).collect();
+        assert_eq!(VaryRule::parse(&map(&fields)), VaryRule::Star, "{lines:?}");
+    }
+    assert_eq!(VaryRule::Star.select(&HeaderMap::new()), None);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_star() {
+    let many: Vec<_> = (0..=MOST_FIELDS).map(|at| format!("f{at}")).collect();
+    for line in ["foo bar", "foo;bar", "\u{e9}", &many.join(",")] {
+        assert_eq!(
+            VaryRule::parse(&map(&[("vary", line)])),
+            VaryRule::Star,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn lists_are_compared_member_by_member() {
+    assert!(same(
+        "Foo",
+        &[("foo", "1, 2")],
+        &[("foo", "1"), ("foo", "2")]
+    ));
+    assert!(same("Foo", &[("foo", "1,2")], &[("foo", " 1 ,  2 ")]));
+    assert!(!same("Foo", &[("foo", "1")], &[("foo", "2")]));
+    assert!(!same("Foo", &[("foo", "1")], &[("foo", "1, 2")]));
+    assert!(!same("Foo", &[("foo", "1, 2")], &[("foo", "1")]));
+    assert!(!same("Foo", &[("foo", "1")], &[]));
+    assert!(!same("Foo", &[], &[("foo", "1")]));
+    assert!(!same("Foo", &[], &[("foo", "")]), "absent is not empty");
+    assert!(same("Foo", &[], &[("other", "1")]));
+    assert!(
+        !same("Foo", &[("foo", "\"a,b\"")], &[("foo", "\"a, b\"")]),
+        "quoted"
+    );
+    assert!(!same(
+        "Foo, Bar",
+        &[("foo", "1"), ("bar", "2")],
+        &[("foo", "1"), ("bar", "3")]
+    ));
+}
+
+#[test]
+fn credentials_are_compared_as_they_are() {
+    assert!(!same(
+        "Cookie",
+        &[("cookie", "a=1,b")],
+        &[("cookie", "a=1, b")]
+    ));
+    assert!(!same(
+        "Authorization",
+        &[("authorization", "a ,b")],
+        &[("authorization", "a,b")]
+    ));
+    assert!(same("Cookie", &[("cookie", "a=1")], &[("cookie", "a=1")]));
+}
+
+#[test]
+fn languages_ignore_case_and_space() {
+    let german = [("accept-language", "en, de")];
+    assert!(same(
+        "Accept-Language",
+        &german,
+        &[("accept-language", " eN ,   De")]
+    ));
+    assert!(same(
+        "Accept-Language",
+        &german,
+        &[("accept-language", "en"), ("accept-language", "de")]
+    ));
+    assert!(!same(
+        "Accept-Language",
+        &german,
+        &[("accept-language", "en, fr")]
+    ));
+}
+
+#[test]
+fn codings_are_a_set() {
+    let normal = |line: &str| {
+        let key = VaryRule::parse(&map(&[("vary", "accept-encoding")]))
+            .select(&map(&[("accept-encoding", line)]))
+            .unwrap();
+        let value = key.iter().next().unwrap().1.unwrap().to_vec();
+        String::from_utf8(value).unwrap()
+    };
+    assert_eq!(
+        normal("gzip, deflate, br;q=0.5, zstd"),
+        "br,gzip,identity,zstd"
+    );
+    assert_eq!(normal(""), "identity");
+    assert_eq!(normal("X-GZip ; q=1.000"), "gzip,identity");
+    assert_eq!(normal("br;q=0, *;q=0.1"), "gzip,identity,zstd");
+    assert_eq!(normal("gzip, *;q=0"), "gzip");
+    assert_eq!(normal("identity;q=0.000, gzip"), "gzip");
+    assert_eq!(normal("*;q=0"), "");
+    for odd in [
+        "gzip;q=2",
+        "gzip;level=1",
+        "gzip, gzip;q=0",
+        "gzip br",
+        "gzip;q=0.1234",
+        ";q=1",
+    ] {
+        assert_eq!(normal(odd), format!("={odd}"), "kept as it came");
+    }
+}
+
+#[test]
+fn a_rare_coding_is_served_only_to_those_who_asked_alike() {
+    let response = map(&[("vary", "accept-encoding"), ("content-encoding", "deflate")]);
+    let deflate = map(&[("accept-encoding", "deflate,gzip")]);
+    let key = VaryRule::parse(&response).select(&deflate).unwrap();
+    assert!(key.matches(&map(&[("accept-encoding", "deflate, gzip")])));
+    assert!(!key.matches(&map(&[("accept-encoding", "gzip")])));
+}
+
+#[test]
+fn parts_make_the_same_key() {
+    let key = VaryRule::parse(&map(&[("vary", "b, a")]))
+        .select(&map(&[("a", "1")]))
+        .unwrap();
+    let parts = key
+        .iter()
+        .map(|(name, value)| (name.clone(), value.map(Box::from)));
+    assert_eq!(
+        VaryKey::from_parts(parts.collect::<Vec<_>>().into_iter().rev()),
+        key
+    );
+    assert!(key.weight() > 3);
+}
+
+proptest! {
+    #[test]
+    fn requests_match_exactly_when_their_keys_are_equal(
+        first in proptest::collection::vec(("a|cookie|accept-encoding|accept-language", "[ab,\" ]{0,4}|gzip|br;q=0|gzip, br|deflate"), 0..4),
+        second in proptest::collection::vec(("a|cookie|accept-encoding|accept-language", "[ab,\" ]{0,4}|gzip|br;q=0|gzip, br|deflate"), 0..4),
+        coding in "gzip|deflate",
+    ) {
+        let lines = |fields: &[(String, String)]| {
+            map(&fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>())
+        };
+        let (first, second) = (lines(&first), lines(&second));
+        let response = map(&[("vary", "a, cookie, accept-encoding, accept-language"), ("content-encoding", &coding)]);
+        let rule = VaryRule::parse(&response);
+        let (one, other) = (rule.select(&first).unwrap(), rule.select(&second).unwrap());
+        prop_assert!(one.matches(&first));
+        prop_assert_eq!(one.matches(&second), one == other);
+    }
+
+    #[test]
+    fn any_bytes_normalise(value in proptest::collection::vec(any::<u8>(), 0..40)) {
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            for name in ["vary", "accept-encoding", "accept-language", "cookie", "a"] {
+                let mut request = HeaderMap::new();
+                request.insert(HeaderName::from_static(name), value.clone());
+                let _ = VaryRule::parse(&request);
+                let rule = VaryRule::parse(&map(&[("vary", name)]));
+                prop_assert!(rule.select(&request).unwrap().matches(&request));
+            }
+        }
+    }
+}
