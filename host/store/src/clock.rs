@@ -1,0 +1,90 @@
+//! The one source of time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use weir_semantics::Timestamp;
+
+/// Tells the time in milliseconds since the Unix epoch, and never steps back: the
+/// wall clock is read once, and what is added to it is monotonic. A wall clock that
+/// is set while the node runs changes no lifetime.
+///
+/// Cheap to clone; clones of a manual clock move together.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Real { wall: Timestamp, start: Instant },
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// A clock that runs.
+    pub fn system() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that reads the wall clock"
+        )]
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(Source::Real {
+            wall: Timestamp::default() + since_epoch,
+            start: Instant::now(),
+        })
+    }
+
+    /// A clock that moves only by [`Clock::advance`]: for tests and for replaying a log.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(AtomicU64::new(start.as_millis()))))
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::Real { wall, start } => *wall + start.elapsed(),
+            Source::Manual(now) => Timestamp::from_millis(now.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Moves a manual clock and its clones forward. A running clock ignores it.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(now) = &self.0 {
+            now.fetch_add(millis(by), Ordering::AcqRel);
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_clock_starts_at_the_wall_and_never_steps_back() {
+        let clock = Clock::system();
+        let first = clock.now();
+        // 2020-01-01: a clock that lost the wall would start near zero.
+        assert!(first.as_millis() > 1_577_836_800_000);
+        assert!((0..1_000).map(|_| clock.now()).is_sorted());
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_move_together() {
+        let clock = Clock::manual(Timestamp::from_millis(5));
+        let clone = clock.clone();
+        clock.advance(Duration::from_millis(7));
+        assert_eq!(clone.now(), Timestamp::from_millis(12));
+    }
+}

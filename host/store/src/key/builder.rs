@@ -1,0 +1,188 @@
+//! Writes keys into a buffer that is used again, so that a hit allocates nothing.
+
+use super::{Key, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
+
+/// Builds one key after another. [`KeyBuilder::as_str`] is what a lookup needs; only
+/// what is stored needs a [`Key`].
+///
+/// A part is escaped: `%`, `:`, `|`, `{`, `}`, `,`, `~`, space, control and non-ASCII
+/// bytes become `%XX`. An absent value is `~`, an empty one is empty, repeated ones
+/// are joined by `,`. The target of a plain key keeps its `%XX` as sent; there the
+/// bytes that may not stand for themselves become `#XX`, `#` being the one character
+/// that no path or query can hold.
+#[derive(Debug, Default)]
+pub struct KeyBuilder {
+    text: String,
+    name_at: usize,
+}
+
+impl KeyBuilder {
+    /// An empty builder. Begin with [`KeyBuilder::origin`] or [`KeyBuilder::shared`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a key of one origin. `authority` is `host` or `host:port`, normalised by
+    /// the caller but for its case; an IPv6 address stands in brackets.
+    ///
+    /// # Errors
+    /// [`KeyError::Origin`]; the builder is then empty.
+    pub fn origin(&mut self, scheme: &str, authority: &str) -> Result<&mut Self, KeyError> {
+        self.shared();
+        if !matches!(scheme, "http" | "https") || authority.is_empty() {
+            return Err(KeyError::Origin);
+        }
+        if !authority
+            .bytes()
+            .all(|byte| is_authority_byte(byte.to_ascii_lowercase()))
+        {
+            return Err(KeyError::Origin);
+        }
+        self.text.push_str(scheme);
+        self.text.push_str("://");
+        self.text.push_str(authority);
+        self.text.make_ascii_lowercase();
+        self.text.push('|');
+        self.name_at = self.text.len();
+        Ok(self)
+    }
+
+    /// Begins a key that all hosts of a route share.
+    pub fn shared(&mut self) -> &mut Self {
+        self.text.clear();
+        self.name_at = 0;
+        self
+    }
+
+    /// Continues with a policy's namespace; its parts follow.
+    ///
+    /// # Errors
+    /// [`KeyError::Namespace`].
+    pub fn namespace(&mut self, namespace: &str) -> Result<&mut Self, KeyError> {
+        if !is_namespace(namespace) {
+            return Err(KeyError::Namespace);
+        }
+        self.text.truncate(self.name_at);
+        self.text.push_str(namespace);
+        Ok(self)
+    }
+
+    /// Continues with a path and query as sent, which ends a plain key.
+    ///
+    /// # Errors
+    /// [`KeyError::Target`] if it does not begin with `/`.
+    pub fn target(&mut self, path_and_query: &[u8]) -> Result<&mut Self, KeyError> {
+        if path_and_query.first() != Some(&b'/') {
+            return Err(KeyError::Target);
+        }
+        self.text.truncate(self.name_at);
+        escape(&mut self.text, path_and_query, '#', is_plain_byte);
+        Ok(self)
+    }
+
+    /// Adds a part that has one value.
+    pub fn part(&mut self, value: &[u8]) -> &mut Self {
+        self.values([value])
+    }
+
+    /// Adds a part whose value is absent, which differs from an empty one.
+    pub fn absent(&mut self) -> &mut Self {
+        self.text.push_str(":~");
+        self
+    }
+
+    /// Adds one part that has all these values, in order; none of them is absent.
+    pub fn values<'a>(&mut self, values: impl IntoIterator<Item = &'a [u8]>) -> &mut Self {
+        let mut separator = ':';
+        for value in values {
+            self.text.push(separator);
+            escape(&mut self.text, value, '%', is_part_byte);
+            separator = ',';
+        }
+        if separator == ':' {
+            self.absent();
+        }
+        self
+    }
+
+    /// The key so far: borrow it for a lookup.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key so far without its origin.
+    pub fn name(&self) -> &str {
+        &self.text[self.name_at..]
+    }
+
+    /// The key, to be stored.
+    ///
+    /// # Errors
+    /// [`KeyError::TooLong`], or [`KeyError::Malformed`] if neither namespace nor
+    /// target was given.
+    pub fn key(&self) -> Result<Key, KeyError> {
+        if self.text.len() > MAX_KEY_BYTES {
+            return Err(KeyError::TooLong);
+        }
+        if self.name().is_empty() {
+            return Err(KeyError::Malformed);
+        }
+        Ok(Key::from_checked(&self.text, self.name_at))
+    }
+}
+
+fn escape(text: &mut String, bytes: &[u8], mark: char, stands_for_itself: fn(u8) -> bool) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    text.reserve(bytes.len());
+    for &byte in bytes {
+        if stands_for_itself(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push(mark);
+            text.push(char::from(HEX[usize::from(byte >> 4)]));
+            text.push(char::from(HEX[usize::from(byte & 0xf)]));
+        }
+    }
+}
+
+fn is_part_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b':' | b'|' | b'{' | b'}' | b',' | b'~')
+}
+
+fn is_plain_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'|' | b'{' | b'}')
+}
+
+fn is_authority_byte(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
+        | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%' | b':' | b'[' | b']')
+}
+
+/// Is it a namespace: `[a-z0-9][a-z0-9_-]{0,63}`?
+pub(crate) fn is_namespace(text: &str) -> bool {
+    text.len() <= MAX_NAMESPACE_BYTES
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+}
+
+pub(super) fn is_origin(text: &str) -> bool {
+    text.strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .is_some_and(|authority| !authority.is_empty() && authority.bytes().all(is_authority_byte))
+}
+
+pub(super) fn is_name(text: &str) -> bool {
+    if text.starts_with('/') {
+        return text.bytes().all(|b| is_plain_byte(b) || b == b'#');
+    }
+    let mut parts = text.split(':');
+    parts.next().is_some_and(is_namespace)
+        && parts.all(|part| {
+            part == "~"
+                || part
+                    .bytes()
+                    .all(|b| is_part_byte(b) || matches!(b, b'%' | b','))
+        })
+}

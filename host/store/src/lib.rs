@@ -1,0 +1,42 @@
+//! Objects, keys, tiers, fills and the invalidation log.
+//!
+//! In reading order:
+//! - [`Key`] and [`KeyBuilder`]: what an object is found by.
+//! - [`Object`]: a stored response, with its [`StoredHeaders`], [`Tags`] and
+//!   [`Position`] in the log.
+//! - [`MemoryTier`]: decoded objects on this node; [`record`]: their bytes in Redis.
+//! - [`Fills`]: one fetch per object at a time, streamed to everyone who asks;
+//!   [`Marks`]: keys whose answers cannot be stored, so that nobody waits for them.
+//! - [`log`]: what was invalidated, and whether an object is still valid.
+//! - [`redis`]: the second tier, and what becomes of it when Redis is away; [`kv`] and
+//!   [`rate_limit`]: small state that policies share through it.
+//!
+//! Nothing here knows of policies, and nothing decides freshness: that is
+//! `weir-semantics`. Every table is bounded; no lock is held across an await.
+
+mod clock;
+pub mod fill;
+mod headers;
+mod key;
+pub mod kv;
+pub mod log;
+mod marks;
+mod memory;
+mod object;
+mod position;
+pub mod rate_limit;
+pub mod record;
+pub mod redis;
+mod tags;
+#[cfg(test)]
+mod testing;
+
+pub use clock::Clock;
+pub use fill::{Fill, FillError, Fills};
+pub use headers::{Line, Lines, StoredHeaders};
+pub use key::{Key, KeyBuilder, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
+pub use marks::{LONGEST_MARK, Marks};
+pub use memory::{MemoryStats, MemoryTier};
+pub use object::Object;
+pub use position::Position;
+pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tags, TagsError, TagsIter};

@@ -1,0 +1,280 @@
+//! The invalidation log: what has been purged, and whether an object has outlived it.
+//!
+//! A purge raises the counters that it names to its sequence. An object carries the
+//! [`Position`] from before its fetch began, and is dead once one of its counters is
+//! newer. So a purge costs the same whatever it hits, and a fetch in flight cannot
+//! bring a purged object back.
+//!
+//! There are two sequences: the fleet's, kept in Redis, and the node's, for purges
+//! taken while Redis is away; they are tested apart. This module does no I/O of its
+//! own: what the fleet's log says arrives through [`Fleet`], so that a simulator can
+//! drive it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use weir_semantics::Timestamp;
+
+use crate::{Key, Object, Position, Tags};
+
+mod apply;
+mod fleet;
+mod marks;
+mod name;
+mod prefixes;
+mod receipt;
+mod selector;
+mod subject;
+mod sync;
+mod timeline;
+
+pub use apply::Applied;
+pub use fleet::{Entry, EntryMark, Fleet, FleetUnavailable, Purge, Sequenced, Snapshot, Standing};
+pub use receipt::{Receipt, Scope};
+pub use selector::{MAX_PREFIX_BYTES, Selector, Target};
+
+pub(crate) use fleet::Raised;
+pub(crate) use selector::Raise;
+
+use marks::Table;
+use subject::Subject;
+
+/// Bounds of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many counters are kept, about; beyond it the oldest raise their bucket's floor.
+    pub counters: usize,
+    /// How many prefixes are kept; beyond it the oldest become their namespace.
+    pub prefixes: usize,
+    /// How many purges wait for Redis; beyond it they become one purge of everything.
+    pub pending: usize,
+    /// No object lives longer than this, its stale windows included.
+    pub longest_life: Duration,
+    /// How long an object may be served from memory without word from the fleet.
+    pub coherence_window: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            counters: 128 * 1_024,
+            prefixes: 1_000,
+            pending: 10_000,
+            longest_life: Duration::from_secs(366 * 24 * 3_600),
+            coherence_window: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Whether an object outlived the purges since its fetch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing concerns it.
+    Valid,
+    /// Its lifetime ended then, if not earlier; its stale windows (RFC 5861) go on.
+    Soft(Timestamp),
+    /// It may not be used for anything, not even as the base of a revalidation.
+    Dead,
+}
+
+/// The log of one node. Cheap to clone; clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Log(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: RwLock<State>,
+    /// Grows with each change that can turn a verdict.
+    version: AtomicU64,
+    /// When the fleet's log was last known to have been applied in full, in
+    /// milliseconds since the Unix epoch; 0 for never.
+    contact: AtomicU64,
+    limits: Limits,
+    fleet: Option<Arc<dyn Fleet>>,
+    /// Purges that Redis has not taken, the oldest first. Locked before `state`.
+    pending: Mutex<VecDeque<Purge>>,
+    /// One synchronisation at a time; the others wait for what it finds.
+    flight: tokio::sync::Mutex<()>,
+    /// Told when the fleet's log has been read in full for the first time in its epoch.
+    joined: tokio::sync::Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    standing: Standing,
+    /// The sequence of `standing.last`.
+    last_sequence: u64,
+    fleet: Table,
+    node_sequence: u64,
+    /// Purges that Redis has not taken. Without Redis: all.
+    node: Table,
+}
+
+impl Log {
+    /// An empty log. Without a `fleet`, this node is alone.
+    pub fn new(limits: Limits, fleet: Option<Arc<dyn Fleet>>) -> Self {
+        Self(Arc::new(Inner {
+            state: RwLock::new(State {
+                standing: Standing::default(),
+                last_sequence: 0,
+                fleet: Table::new(limits),
+                node_sequence: 0,
+                node: Table::new(limits),
+            }),
+            version: AtomicU64::new(1),
+            contact: AtomicU64::new(0),
+            limits,
+            fleet,
+            pending: Mutex::default(),
+            flight: tokio::sync::Mutex::default(),
+            joined: tokio::sync::Notify::new(),
+        }))
+    }
+
+    /// Where the log stands: read it before a fetch begins, and give it to the object.
+    pub fn position(&self) -> Position {
+        self.0.state.read().position()
+    }
+
+    /// Grows with each change that can turn a verdict. An object that was found valid
+    /// under this version still is. Never 0.
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// Whether the object outlived all purges since its fetch began. Remembers in
+    /// [`Object::validated`] that it did, so that the next call costs two loads.
+    pub fn verdict(&self, object: &Object) -> Verdict {
+        // Read first: a purge in between makes what is remembered outdated, not wrong.
+        let version = self.version();
+        if object.validated.load(Ordering::Acquire) == version {
+            return Verdict::Valid;
+        }
+        let verdict = self
+            .0
+            .state
+            .read()
+            .verdict(&Subject::of(object), object.position);
+        if verdict == Verdict::Valid {
+            object.validated.store(version, Ordering::Release);
+        }
+        verdict
+    }
+
+    /// Whether no counter of such an object grew after `since`, hard or soft: a reader
+    /// may join a fetch that began then.
+    pub fn untouched(&self, key: &Key, url: &str, tags: &Tags, since: Position) -> bool {
+        self.0
+            .state
+            .read()
+            .untouched(&Subject::new(key, url, tags), since, Position::default())
+    }
+
+    /// Whether an object with [`Receipt::position`] may be stored by the request that
+    /// began at `since` and then purged: nothing but that purge touched the object.
+    pub fn may_write_through(
+        &self,
+        key: &Key,
+        url: &str,
+        tags: &Tags,
+        since: Position,
+        receipt: &Receipt,
+    ) -> bool {
+        let state = self.0.state.read();
+        receipt.undisturbed_since(since)
+            && state.standing.applied >= receipt.position.fleet
+            && state.untouched(&Subject::new(key, url, tags), since, receipt.own())
+    }
+
+    /// Whether memory may answer without asking Redis first: this node is alone, or had
+    /// word from the fleet within the coherence window, or fetched the object within it.
+    pub fn trusted(&self, now: Timestamp, fetched_at: Timestamp) -> bool {
+        let window = self.0.limits.coherence_window;
+        self.0.fleet.is_none()
+            || now.since(self.last_contact()) <= window
+            || now.since(fetched_at) <= window
+    }
+
+    /// When the fleet's log was last known to have been applied in full; the Unix epoch
+    /// for never.
+    pub fn last_contact(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.contact.load(Ordering::Acquire))
+    }
+
+    /// Waits until the fleet's log has been read in full once. Objects fetched before
+    /// that die at that moment.
+    pub async fn joined(&self) {
+        loop {
+            let joined = self.0.joined.notified();
+            tokio::pin!(joined);
+            joined.as_mut().enable();
+            if self.last_contact() != Timestamp::default() {
+                return;
+            }
+            joined.await;
+        }
+    }
+
+    /// How many purges wait for Redis.
+    pub fn pending(&self) -> usize {
+        self.0.pending.lock().len()
+    }
+
+    /// How many counters and prefixes are kept.
+    pub fn counters(&self) -> usize {
+        let state = self.0.state.read();
+        state.fleet.len() + state.node.len()
+    }
+}
+
+impl State {
+    fn position(&self) -> Position {
+        Position {
+            epoch: self.standing.epoch,
+            fleet: self.standing.applied,
+            node: self.node_sequence,
+        }
+    }
+
+    fn verdict(&self, subject: &Subject<'_>, position: Position) -> Verdict {
+        if position.epoch != self.standing.epoch {
+            return Verdict::Dead;
+        }
+        let mut dead = false;
+        let mut soft: Option<Timestamp> = None;
+        for (table, position) in [(&self.fleet, position.fleet), (&self.node, position.node)] {
+            table.newer(subject, position, |mark| {
+                dead |= mark.hard > position;
+                if mark.soft > position {
+                    soft = Some(soft.map_or(mark.soft_at, |at| at.min(mark.soft_at)));
+                }
+            });
+        }
+        match (dead, soft) {
+            (true, _) => Verdict::Dead,
+            (false, Some(at)) => Verdict::Soft(at),
+            (false, None) => Verdict::Valid,
+        }
+    }
+
+    /// The purge with the sequences of `except` does not count; 0 names none.
+    fn untouched(&self, subject: &Subject<'_>, since: Position, except: Position) -> bool {
+        let mut untouched = since.epoch == self.standing.epoch;
+        for (table, since, except) in [
+            (&self.fleet, since.fleet, except.fleet),
+            (&self.node, since.node, except.node),
+        ] {
+            table.newer(subject, since, |mark| {
+                let counts = |sequence: u64| sequence > since && sequence != except;
+                untouched &= !counts(mark.hard) && !counts(mark.soft);
+            });
+        }
+        untouched
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The first tier: decoded objects in this node's memory.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+use weir_semantics::Timestamp;
+
+use crate::clock::Clock;
+use crate::key::Key;
+use crate::object::Object;
+
+mod slot;
+use slot::Slot;
+
+/// Objects in memory, at most as many bytes as it was given, each until its life ends.
+///
+/// What it returns is not yet good to serve: its validity in the log and its freshness
+/// are the caller's to test.
+pub struct MemoryTier {
+    cache: Cache<Key, Arc<Slot>, ahash::RandomState>,
+    clock: Clock,
+    /// The most that the variants of one key may weigh, so that a key with many of
+    /// them does not drive out everything else.
+    slot_capacity: u64,
+    evictions: Arc<AtomicU64>,
+}
+
+/// What [`MemoryTier::stats`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// About how many keys it holds.
+    pub entries: u64,
+    /// About how many bytes they weigh.
+    pub bytes: u64,
+    /// How many keys were driven out for lack of room since the start.
+    pub evictions: u64,
+}
+
+struct SlotExpiry(Clock);
+
+impl SlotExpiry {
+    fn left(&self, slot: &Slot) -> Option<Duration> {
+        Some(slot.leaves_at().since(self.0.now()))
+    }
+}
+
+impl Expiry<Key, Arc<Slot>> for SlotExpiry {
+    fn expire_after_create(&self, _: &Key, slot: &Arc<Slot>, _: Instant) -> Option<Duration> {
+        self.left(slot)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        slot: &Arc<Slot>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.left(slot)
+    }
+}
+
+impl MemoryTier {
+    /// A tier of `capacity` bytes.
+    pub fn new(capacity: u64, clock: Clock) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let counter = evictions.clone();
+        let cache = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_: &Key, slot: &Arc<Slot>| slot.weight())
+            .expire_after(SlotExpiry(clock.clone()))
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build_with_hasher(ahash::RandomState::new());
+        Self {
+            cache,
+            clock,
+            slot_capacity: capacity / 4,
+            evictions,
+        }
+    }
+
+    /// The newest object of this key whose variant suits the request. RFC 9111
+    /// section 4.1. Allocates nothing.
+    pub fn get(
+        &self,
+        key: &str,
+        request_headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<Arc<Object>> {
+        self.cache.get(key)?.find(request_headers, now)
+    }
+
+    /// Stores an object beside the other variants of its key, in place of what selects
+    /// the same requests. Says whether it did: an object from before the one that is
+    /// there, or one whose time in memory is over, is not stored.
+    pub fn insert(&self, object: Arc<Object>) -> bool {
+        let now = self.clock.now();
+        if object.leaves_memory_at() <= now || u64::from(object.weight()) > self.slot_capacity {
+            return false;
+        }
+        let mut stored = false;
+        self.cache
+            .entry(object.key.clone())
+            .and_compute_with(|entry| {
+                let old = entry.as_ref().map(|entry| entry.value().as_ref());
+                match Slot::with(old, object, now, self.slot_capacity) {
+                    Some(slot) => {
+                        stored = true;
+                        Op::Put(Arc::new(slot))
+                    }
+                    None => Op::Nop,
+                }
+            });
+        stored
+    }
+
+    /// Removes all variants of a key.
+    pub fn remove(&self, key: &str) {
+        self.cache.invalidate(key);
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        self.cache.invalidate_all();
+    }
+
+    /// Frees what has expired or does not fit. Reads and writes do this in passing; a
+    /// node that is idle needs it called now and then.
+    pub fn maintain(&self) {
+        self.cache.run_pending_tasks();
+    }
+
+    /// Counts, as of the last maintenance.
+    pub fn stats(&self) -> MemoryStats {
+        MemoryStats {
+            entries: self.cache.entry_count(),
+            bytes: self.cache.weighted_size(),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for MemoryTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTier")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

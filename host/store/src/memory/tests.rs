@@ -1,0 +1,273 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use proptest::prelude::*;
+
+use super::*;
+use crate::position::Position;
+use crate::testing::{NOW, fresh_for, headers, object, vary};
+
+const KEY: &str = "http://a|/x";
+
+fn tier() -> MemoryTier {
+    MemoryTier::new(1 << 20, Clock::manual(NOW))
+}
+
+fn variant(names: &str, request: &[(&str, &str)], body: &'static str) -> Arc<Object> {
+    Arc::new(Object {
+        vary: vary(names, request),
+        ..object(KEY, body)
+    })
+}
+
+fn body(tier: &MemoryTier, request: &[(&str, &str)]) -> Option<Bytes> {
+    tier.get(KEY, &headers(request), NOW)
+        .map(|object| object.body.clone())
+}
+
+#[test]
+fn finds_the_variant_that_suits() {
+    let tier = tier();
+    tier.insert(variant(
+        "accept-language",
+        &[("accept-language", "de")],
+        "Hallo",
+    ));
+    tier.insert(variant(
+        "accept-language",
+        &[("accept-language", "fr")],
+        "Salut",
+    ));
+    assert_eq!(body(&tier, &[("accept-language", "de")]).unwrap(), "Hallo");
+    assert_eq!(body(&tier, &[("accept-language", "fr")]).unwrap(), "Salut");
+    assert_eq!(body(&tier, &[("accept-language", "it")]), None);
+    assert_eq!(body(&tier, &[]), None);
+
+    tier.insert(variant(
+        "accept-language",
+        &[("accept-language", "de")],
+        "Servus",
+    ));
+    assert_eq!(body(&tier, &[("accept-language", "de")]).unwrap(), "Servus");
+    assert_eq!(body(&tier, &[("accept-language", "fr")]).unwrap(), "Salut");
+    tier.remove(KEY);
+    assert_eq!(body(&tier, &[("accept-language", "de")]), None);
+}
+
+#[test]
+fn a_new_rule_takes_the_place_of_what_it_refines() {
+    let tier = tier();
+    tier.insert(Arc::new(object(KEY, "for all")));
+    tier.insert(variant(
+        "accept-language",
+        &[("accept-language", "de")],
+        "Hallo",
+    ));
+    assert_eq!(
+        body(&tier, &[("accept-language", "fr")]),
+        None,
+        "the origin varies now"
+    );
+    tier.insert(Arc::new(object(KEY, "for all again")));
+    assert_eq!(
+        body(&tier, &[("accept-language", "de")]).unwrap(),
+        "for all again"
+    );
+}
+
+#[test]
+fn an_object_from_before_does_not_replace_a_later_one() {
+    let at = |fleet, node| Position {
+        epoch: 1,
+        fleet,
+        node,
+    };
+    let put = |tier: &MemoryTier, position, body| {
+        tier.insert(Arc::new(Object {
+            position,
+            ..object(KEY, body)
+        }))
+    };
+    let tier = tier();
+    assert!(put(&tier, at(5, 0), "five"));
+    assert!(!put(&tier, at(4, 0), "four"));
+    assert_eq!(body(&tier, &[]).unwrap(), "five");
+    assert!(put(&tier, at(5, 0), "five again"));
+    assert!(put(&tier, at(5, 1), "purged here in between"));
+    assert!(put(&tier, at(6, 0), "six"));
+    assert!(put(
+        &tier,
+        Position {
+            epoch: 2,
+            ..at(1, 0)
+        },
+        "another epoch"
+    ));
+    assert_eq!(body(&tier, &[]).unwrap(), "another epoch");
+
+    let early = Object {
+        position: Position {
+            epoch: 2,
+            ..at(1, 0)
+        },
+        freshness: weir_semantics::Freshness {
+            received: NOW - Duration::from_secs(1),
+            ..fresh_for(Duration::from_secs(60))
+        },
+        ..object(KEY, "arrived earlier")
+    };
+    assert!(!tier.insert(Arc::new(early)));
+}
+
+#[test]
+fn lets_go_at_the_end_of_a_life_or_of_the_time_in_memory() {
+    let clock = Clock::manual(NOW);
+    let tier = MemoryTier::new(1 << 20, clock.clone());
+    let second = Duration::from_secs(1);
+    let short = Object {
+        memory_until: Some(NOW + second),
+        ..object(KEY, "short")
+    };
+    assert!(tier.insert(Arc::new(short)));
+    assert!(tier.get(KEY, &HeaderMap::new(), NOW).is_some());
+    assert!(tier.get(KEY, &HeaderMap::new(), NOW + second).is_none());
+
+    let kept_out = Object {
+        memory_until: Some(NOW),
+        ..object(KEY, "kept out")
+    };
+    assert!(!tier.insert(Arc::new(kept_out)));
+    let dead = Object {
+        freshness: fresh_for(Duration::ZERO),
+        ..object(KEY, "dead")
+    };
+    assert!(!tier.insert(Arc::new(dead)));
+
+    // The other variants of the key live on, and the one that is over is let go.
+    clock.advance(second);
+    let now = clock.now();
+    tier.insert(variant("a", &[("a", "1")], "longer"));
+    assert_eq!(
+        tier.get(KEY, &headers(&[("a", "1")]), now).unwrap().body,
+        "longer"
+    );
+    assert!(tier.get(KEY, &HeaderMap::new(), now).is_none());
+}
+
+#[test]
+fn a_key_expires_with_its_last_variant() {
+    let tier = tier();
+    let lasting = |milliseconds| fresh_for(Duration::from_millis(milliseconds));
+    let soon = Object {
+        freshness: lasting(20),
+        vary: vary("a", &[("a", "1")]),
+        ..object(KEY, "")
+    };
+    let later = Object {
+        freshness: lasting(40),
+        vary: vary("a", &[("a", "2")]),
+        ..object(KEY, "")
+    };
+    let start = Instant::now();
+    tier.insert(Arc::new(later));
+    tier.insert(Arc::new(soon));
+    while tier.cache.contains_key(KEY) {
+        assert!(start.elapsed() < Duration::from_secs(10), "never expired");
+        std::thread::yield_now();
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(40),
+        "the last variant was cut off"
+    );
+}
+
+#[test]
+fn concurrent_inserts_lose_no_variant() {
+    let tier = tier();
+    let values: Vec<String> = (0..16).map(|n| n.to_string()).collect();
+    std::thread::scope(|scope| {
+        for value in &values {
+            scope.spawn(|| tier.insert(variant("a", &[("a", value)], "x")));
+        }
+    });
+    for value in &values {
+        assert!(
+            body(&tier, &[("a", value)]).is_some(),
+            "variant {value} is gone"
+        );
+    }
+}
+
+#[test]
+fn the_variants_of_a_key_are_bounded_and_the_oldest_goes() {
+    let tier = tier();
+    for n in 0..33 {
+        tier.insert(variant(
+            "user-agent",
+            &[("user-agent", &n.to_string())],
+            "x",
+        ));
+    }
+    assert_eq!(body(&tier, &[("user-agent", "0")]), None);
+    assert!(body(&tier, &[("user-agent", "1")]).is_some());
+    assert!(body(&tier, &[("user-agent", "32")]).is_some());
+
+    let tier = MemoryTier::new(400_000, Clock::manual(NOW));
+    for n in 0..4 {
+        let large = Object {
+            vary: vary("a", &[("a", &n.to_string())]),
+            body: vec![0; 45_000].into(),
+            ..object(KEY, "")
+        };
+        assert!(tier.insert(Arc::new(large)));
+    }
+    assert!(body(&tier, &[("a", "3")]).is_some());
+    assert!(body(&tier, &[("a", "2")]).is_some());
+    assert_eq!(
+        body(&tier, &[("a", "1")]),
+        None,
+        "one key took more than its share"
+    );
+    let huge = Object {
+        body: vec![0; 120_000].into(),
+        ..object("http://a|/huge", "")
+    };
+    assert!(!tier.insert(Arc::new(huge)));
+}
+
+#[test]
+fn stays_within_its_capacity() {
+    let tier = MemoryTier::new(200_000, Clock::manual(NOW));
+    for n in 0..500 {
+        let object = Object {
+            body: vec![0; 5_000].into(),
+            ..object(&format!("http://a|/{n}"), "")
+        };
+        tier.insert(Arc::new(object));
+    }
+    tier.maintain();
+    let stats = tier.stats();
+    assert!(stats.bytes <= 200_000 && stats.bytes > 100_000, "{stats:?}");
+    assert_eq!(stats.entries + stats.evictions, 500);
+}
+
+proptest! {
+    #[test]
+    fn never_serves_a_variant_that_another_value_selected(
+        stored in prop::collection::vec(("(a|b|a, b|)", "[a-c]{0,2}", "[a-c]{0,2}"), 1..12),
+        asked in prop::collection::vec(("[a-c]{0,2}", "[a-c]{0,2}"), 1..12),
+    ) {
+        let tier = tier();
+        for (names, a, b) in &stored {
+            tier.insert(variant(names, &[("a", a), ("b", b)], "x"));
+        }
+        for (a, b) in &asked {
+            let request = [("a", a.as_str()), ("b", b.as_str())];
+            if let Some(found) = tier.get(KEY, &headers(&request), NOW) {
+                let names: Vec<&str> = found.vary.iter().map(|(name, _)| name.as_str()).collect();
+                prop_assert_eq!(&found.vary, &vary(&names.join(","), &request));
+            }
+        }
+    }
+}

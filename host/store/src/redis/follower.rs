@@ -1,0 +1,236 @@
+//! Follows the log in Redis on a connection of its own, since it blocks there.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::streams::{StreamId, StreamReadReply};
+use ::redis::{FromRedisValue, RedisError, Value, cmd, pipe};
+use tokio::time::timeout;
+use weir_semantics::Timestamp;
+
+use super::breaker::Backoff;
+use super::client::Client;
+use super::error::CallError;
+use super::keys::Keys;
+use crate::Position;
+use crate::log::{Applied, Entry, EntryMark, FleetUnavailable, Log, Selector, Target};
+
+/// How many entries are read in one step.
+const ENTRIES: usize = 512;
+
+/// Why a session with Redis ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionEnd {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Fleet(#[from] FleetUnavailable),
+    #[error("Redis at redis.url is a replica; the log is written at the master, name that one")]
+    Replica,
+}
+
+impl From<RedisError> for SessionEnd {
+    fn from(error: RedisError) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+/// Follows the log.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) client: Client,
+    pub(super) keys: Keys,
+    pub(super) log: Log,
+    /// How long it blocks: a fraction of the coherence window, so that silence is
+    /// confirmed well within it.
+    pub(super) block: Duration,
+}
+
+impl Follower {
+    /// Follows for ever; begins anew whenever the connection or Redis fails.
+    pub(super) async fn run(self) {
+        let mut up = self.client.watch();
+        let mut backoff = Backoff::new();
+        loop {
+            if up.wait_for(|up| *up).await.is_err() {
+                return;
+            }
+            let end = self.session(&mut backoff).await;
+            tracing::debug!(reason = %end, "the log is not followed for now");
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// One connection, until it fails.
+    async fn session(&self, backoff: &mut Backoff) -> SessionEnd {
+        let limit = self.client.background();
+        let link = timeout(limit, self.client.dedicated()).await;
+        let outcome = match link {
+            Ok(Ok(mut link)) => match timeout(limit, inspect(&mut link)).await {
+                Ok(Ok(())) => self.follow(&mut link, backoff).await,
+                Ok(Err(end)) => return end,
+                Err(_) => return CallError::Deadline(limit).into(),
+            },
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return CallError::Deadline(limit).into(),
+        };
+        match outcome {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn follow(
+        &self,
+        link: &mut MultiplexedConnection,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, SessionEnd> {
+        // Whatever happened while the connection was away: read the counters again.
+        let mut cursor = self.synchronise().await?;
+        *backoff = Backoff::new();
+        loop {
+            self.replay().await?;
+            let (before, began) = (self.log.position(), self.client.now());
+            let (entries, epoch, sequence) = self.next(link, &cursor).await?;
+            let mut complete = true;
+            for stream_entry in entries {
+                let entry = read(&stream_entry);
+                complete &= match self.log.apply(&entry, began) {
+                    Applied::Next | Applied::Known => true,
+                    Applied::Gap | Applied::Diverged | Applied::OtherEpoch => false,
+                };
+                cursor = stream_entry.id;
+            }
+            if complete && self.is_current(before, epoch, sequence) {
+                self.log.contact(began);
+            } else {
+                cursor = self.synchronise().await?;
+            }
+        }
+    }
+
+    /// Whether nothing is missing here that was in the log when `epoch` and `sequence`
+    /// were read, which was after `before`.
+    fn is_current(&self, before: Position, epoch: Option<u64>, sequence: u64) -> bool {
+        let here = self.log.position();
+        epoch == Some(here.epoch)
+            && sequence <= here.fleet
+            // A log that is behind what was known lost entries, unless it is a new one.
+            && (sequence >= before.fleet || before.epoch != here.epoch)
+    }
+
+    /// Returns the entry to follow from.
+    async fn synchronise(&self) -> Result<String, SessionEnd> {
+        self.log.synchronise(0, self.client.now()).await?;
+        Ok(self
+            .log
+            .standing()
+            .last
+            .map_or_else(|| "0-0".to_owned(), |last| last.id))
+    }
+
+    async fn replay(&self) -> Result<(), SessionEnd> {
+        if self.log.pending() == 0 {
+            return Ok(());
+        }
+        let sent = self.log.replay(self.client.now()).await?;
+        self.client.stats().replayed.add(sent as u64);
+        tracing::info!(
+            purges = sent,
+            "purges from while Redis was away have been sent"
+        );
+        Ok(())
+    }
+
+    /// The entries after `cursor`, waiting for one if there is none, and after them where
+    /// the log stands: a log that was flushed is silent.
+    async fn next(
+        &self,
+        link: &mut MultiplexedConnection,
+        cursor: &str,
+    ) -> Result<(Vec<StreamId>, Option<u64>, u64), SessionEnd> {
+        let block = u64::try_from(self.block.as_millis())
+            .unwrap_or(1_000)
+            .max(1);
+        let mut pipeline = pipe();
+        pipeline
+            .cmd("XREAD")
+            .arg("COUNT")
+            .arg(ENTRIES)
+            .arg("BLOCK")
+            .arg(block)
+            .arg("STREAMS")
+            .arg(self.keys.stream())
+            .arg(cursor);
+        pipeline
+            .cmd("HMGET")
+            .arg(self.keys.state())
+            .arg("epoch")
+            .arg("sequence");
+        let limit = self.block + self.client.background();
+        let (reply, (epoch, sequence)): (Option<StreamReadReply>, (Option<u64>, Option<u64>)) =
+            timeout(limit, pipeline.query_async(link))
+                .await
+                .map_err(|_| CallError::Deadline(limit))??;
+        let entries = reply
+            .into_iter()
+            .flat_map(|reply| reply.keys)
+            .flat_map(|key| key.ids);
+        Ok((entries.collect(), epoch, sequence.unwrap_or(0)))
+    }
+}
+
+/// Refuses a replica, and warns of a setting by which Redis could forget the log.
+async fn inspect(link: &mut MultiplexedConnection) -> Result<(), SessionEnd> {
+    // Not every user or service may ask these; then nothing is known.
+    let role: Result<Vec<Value>, _> = cmd("ROLE").query_async(link).await;
+    if let Ok(role) = role
+        && let Some(role) = role.into_iter().next()
+        && String::from_redis_value(role).is_ok_and(|role| role != "master")
+    {
+        return Err(SessionEnd::Replica);
+    }
+    let info: Result<String, _> = cmd("INFO").arg("memory").query_async(link).await;
+    let policy = info
+        .as_deref()
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| {
+            line.trim_end()
+                .strip_prefix("maxmemory_policy:")
+                .filter(|it| it.starts_with("allkeys-"))
+        });
+    if let Some(policy) = policy {
+        tracing::warn!(
+            policy,
+            "Redis may evict the invalidation log, which has no TTL, and every object would \
+             die with it; set maxmemory-policy to volatile-lru or volatile-lfu"
+        );
+    }
+    Ok(())
+}
+
+/// Reads an entry. One that cannot be understood purges everything: a later version may
+/// know selectors that this one does not.
+fn read(entry: &StreamId) -> Entry {
+    let fields: &HashMap<String, Value> = &entry.map;
+    let number = |name: &str| -> u64 {
+        let value = fields.get(name).cloned().unwrap_or_default();
+        ::redis::from_redis_value(value).unwrap_or(0)
+    };
+    let selectors = fields.get("p").cloned().and_then(|value| {
+        let json: String = ::redis::from_redis_value(value).ok()?;
+        serde_json::from_str(&json).ok()
+    });
+    Entry {
+        epoch: number("e"),
+        sequence: number("s"),
+        mark: EntryMark {
+            id: entry.id.clone(),
+            nonce: number("n"),
+        },
+        at: Timestamp::from_millis(number("t")),
+        selectors: selectors.unwrap_or_else(|| vec![Selector::new(Target::All)]),
+    }
+}

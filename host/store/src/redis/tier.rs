@@ -1,0 +1,159 @@
+//! Objects in Redis: found, judged by the log, and handed on.
+
+use std::sync::Arc;
+
+use ::redis::{Pipeline, cmd, pipe};
+use bytes::Bytes;
+use http::HeaderMap;
+use weir_semantics::Timestamp;
+
+use super::client::{Client, Patience};
+use super::error::CallError;
+use super::keys::Keys;
+use super::variants;
+use crate::log::{Log, Verdict};
+use crate::record::{self, RecordError};
+use crate::{Object, Position};
+
+/// The reading side of the tier.
+#[derive(Clone, Debug)]
+pub(super) struct Tier {
+    pub(super) client: Client,
+    pub(super) keys: Keys,
+    pub(super) log: Log,
+}
+
+/// Epoch and sequence of the log in Redis; absent when it has none.
+type LogState = (Option<u64>, Option<u64>);
+
+/// What stands under one key.
+enum Found {
+    Nothing,
+    Object(Box<Object>),
+    /// The index of variants.
+    Index(Bytes),
+}
+
+impl Tier {
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        request: &HeaderMap,
+    ) -> Result<Option<Arc<Object>>, CallError> {
+        let result = self.look_up(key, request).await;
+        let stats = self.client.stats();
+        match &result {
+            Ok(Some(_)) => stats.hits.one(),
+            Ok(None) => stats.misses.one(),
+            Err(_) => stats.failed_reads.one(),
+        }
+        result
+    }
+
+    async fn look_up(
+        &self,
+        key: &str,
+        request: &HeaderMap,
+    ) -> Result<Option<Arc<Object>>, CallError> {
+        let base = self.keys.object(key);
+        let index = match self.read(vec![base.clone()], key).await?.pop() {
+            None | Some(Found::Nothing) => return Ok(None),
+            Some(Found::Object(object)) => return Ok(suits(object, request)),
+            Some(Found::Index(index)) => index,
+        };
+        let Some(selected) = variants::candidates(&index, request) else {
+            self.discard(&base).await;
+            return Ok(None);
+        };
+        let names = selected
+            .iter()
+            .map(|vary| self.keys.variant(key, variants::hash(vary)))
+            .collect();
+        let found = self.read(names, key).await?;
+        Ok(found.into_iter().find_map(|found| match found {
+            Found::Object(object) => suits(object, request),
+            Found::Nothing | Found::Index(_) => None,
+        }))
+    }
+
+    /// Reads keys, and after them where the log stands. What is purged counts as absent.
+    async fn read(&self, names: Vec<String>, key: &str) -> Result<Vec<Found>, CallError> {
+        let (before, began) = (self.log.position(), self.client.now());
+        let mut pipeline: Pipeline = pipe();
+        pipeline.cmd("MGET").arg(&names);
+        pipeline
+            .cmd("HMGET")
+            .arg(self.keys.state())
+            .arg("epoch")
+            .arg("sequence");
+        let (values, state): (Vec<Option<Bytes>>, LogState) =
+            self.client.pipeline(&pipeline, Patience::Request).await?;
+        if values.iter().all(Option::is_none) {
+            return Ok(Vec::new());
+        }
+        self.catch_up(before, state, began).await?;
+        let mut found = Vec::with_capacity(values.len());
+        for (value, name) in values.into_iter().zip(&names) {
+            found.push(self.decode(value, name, key).await);
+        }
+        Ok(found)
+    }
+
+    /// Makes sure that this node has applied the log up to `state`, which was read after
+    /// what is to be trusted.
+    async fn catch_up(
+        &self,
+        before: Position,
+        (epoch, sequence): LogState,
+        began: Timestamp,
+    ) -> Result<(), CallError> {
+        let sequence = sequence.unwrap_or(0);
+        let here = self.log.position();
+        let same = epoch == Some(here.epoch) && here.epoch == before.epoch;
+        if same && (before.fleet..=here.fleet).contains(&sequence) {
+            self.log.contact(began);
+            return Ok(());
+        }
+        // Behind the log, or it is not the one that was followed.
+        let limit = self.client.deadline();
+        match tokio::time::timeout(limit, self.log.synchronise(0, began)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(CallError::Down),
+            Err(_) => Err(CallError::Deadline(limit)),
+        }
+    }
+
+    async fn decode(&self, value: Option<Bytes>, name: &str, key: &str) -> Found {
+        let Some(value) = value else {
+            return Found::Nothing;
+        };
+        if variants::is_index(&value) {
+            return Found::Index(value);
+        }
+        match record::decode(&value, key) {
+            Ok(object) if self.log.verdict(&object) == Verdict::Dead => Found::Nothing,
+            Ok(object) => Found::Object(Box::new(object)),
+            // While a fleet is upgraded, its nodes write different versions.
+            Err(RecordError::Version(_)) => Found::Nothing,
+            Err(error) => {
+                tracing::warn!(%error, key = name, "a record in Redis is unusable; deleted");
+                self.discard(name).await;
+                Found::Nothing
+            }
+        }
+    }
+
+    async fn discard(&self, name: &str) {
+        self.client.stats().corrupt.one();
+        // If it stays, the next reader finds it and tries again.
+        let _: Result<u64, _> = self
+            .client
+            .command(cmd("UNLINK").arg(name), Patience::Request)
+            .await;
+    }
+}
+
+/// The object, if it answers this request. RFC 9111 section 4.1.
+fn suits(object: Box<Object>, request: &HeaderMap) -> Option<Arc<Object>> {
+    object.vary.matches(request).then(|| Arc::from(object))
+}

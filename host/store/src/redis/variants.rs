@@ -1,0 +1,148 @@
+//! The variants of a key in Redis: an index of the request fields that select them, and
+//! one key for each variant. RFC 9111 section 4.1.
+
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
+use weir_semantics::{VaryKey, VaryRule};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// What an index begins with; records begin otherwise.
+const MAGIC: &[u8] = b"WVI1\n";
+
+/// How many sets of fields an index keeps, the newest first.
+pub(super) const MAX_SETS: usize = 8;
+
+/// Begins a line whose variants were selected by Accept-Encoding as it came.
+const EXACT: char = '=';
+
+/// Is it an index, rather than a record?
+pub(super) fn is_index(value: &[u8]) -> bool {
+    value.starts_with(MAGIC)
+}
+
+/// The line of the index that leads to a variant.
+pub(super) fn line(vary: &VaryKey) -> String {
+    let mut line = String::new();
+    for (name, value) in vary.iter() {
+        if *name == ACCEPT_ENCODING && value.is_some_and(|value| value.starts_with(b"=")) {
+            line.insert(0, EXACT);
+        }
+    }
+    for (at, (name, _)) in vary.iter().enumerate() {
+        if at > 0 {
+            line.push(',');
+        }
+        line.push_str(name.as_str());
+    }
+    line
+}
+
+/// What a request would have selected, for each line of an index. `None` for an index
+/// that no node wrote.
+pub(super) fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<VaryKey>> {
+    let text = std::str::from_utf8(index.strip_prefix(MAGIC)?).ok()?;
+    text.lines()
+        .take(MAX_SETS)
+        .map(|line| select(line, request))
+        .collect()
+}
+
+fn select(line: &str, request: &HeaderMap) -> Option<VaryKey> {
+    let names = line.strip_prefix(EXACT);
+    // The rule is read from what the response said, as it was when it was stored; a
+    // coding that nobody knows is what makes Accept-Encoding count as it came.
+    let mut response = HeaderMap::new();
+    if names.is_some() {
+        response.insert(CONTENT_ENCODING, HeaderValue::from_static("exact"));
+    }
+    let names = names.unwrap_or(line);
+    if !names
+        .split(',')
+        .all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
+    {
+        return None;
+    }
+    response.insert(VARY, HeaderValue::from_str(names).ok()?);
+    VaryRule::parse(&response).select(request)
+}
+
+/// Names the key of a variant. What it stands for is compared after reading.
+pub(super) fn hash(vary: &VaryKey) -> u128 {
+    let mut hash = Xxh3Default::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for (name, value) in vary.iter() {
+        field(name.as_str().as_bytes());
+        match value {
+            Some(value) => {
+                field(b"1");
+                field(value);
+            }
+            None => field(b"0"),
+        }
+    }
+    hash.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(encoding: &'static str, language: &'static str) -> HeaderMap {
+        let mut request = HeaderMap::new();
+        request.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        request.insert("accept-language", HeaderValue::from_static(language));
+        request
+    }
+
+    fn stored(coding: Option<&'static str>, request: &HeaderMap) -> VaryKey {
+        let mut response = HeaderMap::new();
+        response.insert(
+            VARY,
+            HeaderValue::from_static("Accept-Encoding, Accept-Language"),
+        );
+        if let Some(coding) = coding {
+            response.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        VaryRule::parse(&response).select(request).unwrap()
+    }
+
+    #[test]
+    fn an_index_leads_a_request_to_its_variant_and_to_no_other() {
+        for coding in [None, Some("gzip"), Some("compress")] {
+            let variant = stored(coding, &request("gzip, compress", "de"));
+            let index = format!("WVI1\naccept\n{}", line(&variant));
+            let found = |request: &HeaderMap| {
+                candidates(index.as_bytes(), request)
+                    .unwrap()
+                    .iter()
+                    .any(|vary| hash(vary) == hash(&variant))
+            };
+            assert!(found(&request("gzip, compress", "de")), "{coding:?}");
+            assert!(!found(&request("gzip, compress", "en")), "{coding:?}");
+            assert!(!found(&request("br", "de")), "{coding:?}");
+            assert!(!found(&HeaderMap::new()), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_index_is_recognised() {
+        for damaged in ["", "WVI1", "WVI1\na b", "WVI1\n\u{1}", "WVI1\n\n"] {
+            assert_eq!(
+                candidates(damaged.as_bytes(), &HeaderMap::new()),
+                None,
+                "{damaged:?}"
+            );
+        }
+        assert_eq!(candidates(b"WVI1\n\xff", &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn absent_and_empty_values_name_different_keys() {
+        let name = HeaderName::from_static("accept");
+        let with = |value| hash(&VaryKey::from_parts([(name.clone(), value)]));
+        assert_ne!(with(None), with(Some(Box::from(*b""))));
+        assert_ne!(with(None), with(Some(Box::from(*b"0"))));
+    }
+}
