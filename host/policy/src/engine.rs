@@ -1,0 +1,185 @@
+//! The engine: one for a node, shared by all policies and their generations.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::{Config, PoolingAllocationConfig};
+
+use crate::compiled_cache::CompiledCache;
+
+/// Options of the engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where compiled code is kept; absent: compiled anew each time.
+    pub cache_dir: Option<PathBuf>,
+    /// How finely CPU limits are measured. Default 2 ms, at least 1 ms.
+    pub tick: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            tick: Duration::from_millis(2),
+        }
+    }
+}
+
+/// An engine that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine cannot be made: {0}")]
+pub struct EngineError(String);
+
+/// Compiles and runs policies. A clone is a reference count; the thread that measures
+/// CPU time ends with the last clone and the last policy.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<EngineInner>);
+
+#[derive(Debug)]
+pub(crate) struct EngineInner {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) cache: Option<CompiledCache>,
+    tick: Duration,
+    ticker: Option<Ticker>,
+}
+
+#[derive(Debug)]
+struct Ticker {
+    stop: Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// Slots of the pooling allocator. They cost address space, not memory.
+const POOL_MEMORIES: u32 = 512;
+const POOL_TABLES: u32 = 2_048;
+const POOL_CORE_INSTANCES: u32 = 4_096;
+const TABLE_ELEMENTS: usize = 100_000;
+/// Stack of a guest that waits for a capability, in bytes; its own part is 512 KiB.
+const ASYNC_STACK: usize = 1024 * 1024;
+
+fn config(pooling: bool) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .async_stack_size(ASYNC_STACK);
+    if pooling {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_memories(POOL_MEMORIES)
+            .total_tables(POOL_TABLES)
+            .total_stacks(POOL_MEMORIES)
+            .total_component_instances(POOL_MEMORIES)
+            .total_core_instances(POOL_CORE_INSTANCES)
+            .max_memories_per_module(4)
+            .max_tables_per_module(8)
+            .max_core_instance_size(4 * 1024 * 1024)
+            .max_component_instance_size(4 * 1024 * 1024)
+            .table_elements(TABLE_ELEMENTS);
+        config.allocation_strategy(pool);
+    }
+    config
+}
+
+impl Engine {
+    /// Makes an engine with pooled instances, or, where the address space is too small
+    /// for them, with instances on demand (slower to make).
+    ///
+    /// # Errors
+    /// When wasmtime does not support the machine, or no thread can be made.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let wasmtime = wasmtime::Engine::new(&config(true))
+            .or_else(|error| {
+                tracing::info!("no pool of instances, they are made on demand: {error:#}");
+                wasmtime::Engine::new(&config(false))
+            })
+            .map_err(|error| EngineError(format!("{error:#}")))?;
+        let tick = options.tick.max(Duration::from_millis(1));
+        let ticker = Ticker::start(wasmtime.clone(), tick)?;
+        let cache = options
+            .cache_dir
+            .map(|dir| CompiledCache::new(dir, &wasmtime));
+        Ok(Self(Arc::new(EngineInner {
+            wasmtime,
+            cache,
+            tick,
+            ticker: Some(ticker),
+        })))
+    }
+}
+
+impl Engine {
+    /// Are instances pooled? Else the address space was too small, and each instance
+    /// costs some system calls.
+    pub fn pools_instances(&self) -> bool {
+        self.0.wasmtime.get_pooling_config().is_some()
+    }
+}
+
+impl EngineInner {
+    /// The epoch deadline that gives a guest at least this much time.
+    pub(crate) fn ticks(&self, time: Duration) -> u64 {
+        // The tick that is under way may end at once.
+        u64::try_from(time.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(u64::MAX / 2) + 1
+    }
+
+    /// Whole ticks in `time`.
+    pub(crate) fn whole_ticks(&self, time: Duration) -> u64 {
+        u64::try_from(time.as_nanos() / self.tick.as_nanos()).unwrap_or(u64::MAX / 2)
+    }
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine, tick: Duration) -> Result<Self, EngineError> {
+        let (stop, stopped) = channel();
+        let thread = thread::Builder::new()
+            .name("weir-epoch".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(|error| EngineError(format!("no thread for its clock: {error}")))?;
+        Ok(Self { stop, thread })
+    }
+}
+
+impl Drop for EngineInner {
+    fn drop(&mut self) {
+        if let Some(Ticker { stop, thread }) = self.ticker.take() {
+            drop(stop);
+            // It ends within a tick; what it could panic with would be lost in a drop.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_never_less_than_asked() {
+        let engine = Engine::new(EngineOptions::default()).unwrap();
+        assert_eq!(engine.0.ticks(Duration::from_millis(20)), 11);
+        assert_eq!(engine.0.ticks(Duration::from_millis(1)), 2);
+        assert_eq!(engine.0.whole_ticks(Duration::from_millis(5)), 2);
+        assert!(engine.0.ticks(Duration::MAX) > 0);
+    }
+
+    #[test]
+    fn ticker_ends_with_the_last_clone() {
+        let engine = Engine::new(EngineOptions::default()).unwrap();
+        let weak = engine.0.wasmtime.weak();
+        let clone = engine.clone();
+        drop(engine);
+        assert!(weak.upgrade().is_some());
+        drop(clone);
+        assert!(
+            weak.upgrade().is_none(),
+            "the ticker still holds the engine"
+        );
+    }
+}

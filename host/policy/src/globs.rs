@@ -1,0 +1,159 @@
+//! Globs: `*` and `?` stop at `/`, `**` does not.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use parking_lot::RwLock;
+
+/// The most globs of one list.
+const MAX_GLOBS: usize = 64;
+/// The longest glob, in bytes. Bounds what a compiled one can cost.
+const MAX_GLOB_LEN: usize = 256;
+/// The most lists that a [`GlobCache`] holds.
+const MAX_CACHED: usize = 256;
+
+/// A compiled list of globs; a clone is a reference count.
+#[derive(Clone)]
+pub struct Globs(Arc<Compiled>);
+
+struct Compiled {
+    patterns: Vec<String>,
+    set: GlobSet,
+}
+
+impl Globs {
+    /// Compiles at most 64 globs of at most 256 bytes each.
+    ///
+    /// # Errors
+    /// A sentence that names the glob and what is wrong with it.
+    pub fn compile<S: AsRef<str>>(patterns: &[S]) -> Result<Self, String> {
+        if patterns.len() > MAX_GLOBS {
+            return Err(format!(
+                "{} globs were given, and at most {MAX_GLOBS} are allowed",
+                patterns.len()
+            ));
+        }
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            if pattern.len() > MAX_GLOB_LEN {
+                return Err(format!(
+                    "a glob of {} bytes was given, and at most {MAX_GLOB_LEN} are allowed",
+                    pattern.len()
+                ));
+            }
+            let glob = GlobBuilder::new(pattern)
+                .literal_separator(true)
+                .empty_alternates(true)
+                .build()
+                .map_err(|e| format!("not a glob: {e}"))?;
+            set.add(glob);
+        }
+        let set = set.build().map_err(|e| format!("not a glob: {e}"))?;
+        let patterns = patterns.iter().map(|p| p.as_ref().to_owned()).collect();
+        Ok(Self(Arc::new(Compiled { patterns, set })))
+    }
+
+    /// Does one of the globs match all of `text`?
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.set.is_match(text)
+    }
+
+    /// The globs as they were written.
+    pub fn patterns(&self) -> &[String] {
+        &self.0.patterns
+    }
+}
+
+impl PartialEq for Globs {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns() == other.patterns()
+    }
+}
+
+impl Eq for Globs {}
+
+impl Hash for Globs {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.patterns().hash(state);
+    }
+}
+
+impl fmt::Debug for Globs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Globs").field(&self.patterns()).finish()
+    }
+}
+
+/// Compiled globs of one policy, by their text. Emptied when it is full: policies use
+/// a handful, and one that makes them up as it goes pays for that with its own time.
+#[derive(Debug, Default)]
+pub(crate) struct GlobCache(RwLock<HashMap<Vec<String>, Globs>>);
+
+impl GlobCache {
+    pub(crate) fn get(&self, patterns: &[String]) -> Result<Globs, String> {
+        if let Some(globs) = self.0.read().get(patterns) {
+            return Ok(globs.clone());
+        }
+        let globs = Globs::compile(patterns)?;
+        let mut map = self.0.write();
+        if map.len() >= MAX_CACHED {
+            map.clear();
+        }
+        map.insert(patterns.to_vec(), globs.clone());
+        Ok(globs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(glob: &str, text: &str) -> bool {
+        Globs::compile(&[glob]).unwrap().matches(text)
+    }
+
+    #[test]
+    fn star_stops_at_a_slash_and_two_do_not() {
+        assert!(matches("/users/*", "/users/42"));
+        assert!(!matches("/users/*", "/users/42/posts"));
+        assert!(matches("/static/**", "/static/a/b.css"));
+        assert!(!matches("*.css", "/static/a.css"));
+        assert!(!matches("/*.css", "/static/a.css"));
+        assert!(matches("/**/*.css", "/static/a/b.css"));
+        assert!(matches("/a?c", "/abc"));
+        assert!(!matches("/a?c", "/a/c"));
+    }
+
+    #[test]
+    fn classes_and_alternatives() {
+        assert!(matches("/v[0-9]/**", "/v2/x"));
+        assert!(matches("**/*.{css,js}", "/a/b.js"));
+        assert!(!matches("**/*.{css,js}", "/a/b.png"));
+    }
+
+    #[test]
+    fn wrong_globs_are_named() {
+        assert!(
+            Globs::compile(&["a[".to_owned()])
+                .unwrap_err()
+                .contains("a[")
+        );
+        assert!(Globs::compile(&["x".repeat(257)]).is_err());
+        assert!(Globs::compile(&vec!["x"; 65]).is_err());
+    }
+
+    #[test]
+    fn cache_is_bounded_and_gives_equal_globs() {
+        let cache = GlobCache::default();
+        for i in 0..(MAX_CACHED * 2) {
+            cache.get(&[format!("p{i}")]).unwrap();
+        }
+        assert!(cache.0.read().len() <= MAX_CACHED);
+        let one = cache.get(&["a*".to_owned()]).unwrap();
+        assert_eq!(one, cache.get(&["a*".to_owned()]).unwrap());
+    }
+}

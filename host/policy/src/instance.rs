@@ -1,0 +1,254 @@
+//! One instance of a component: its store, its hooks, and how a call of them ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource,
+    TypedFunc,
+};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+
+use crate::bindings::http;
+use crate::engine::EngineInner;
+use crate::error::{CallError, CallErrorKind, Fault, cut};
+use crate::limits::Limits;
+use crate::state::{Call, Shared, State};
+use crate::stats::Hook;
+
+/// The longest message of a failed call, in bytes.
+const MAX_MESSAGE: usize = 2_048;
+
+/// A hook with these parameters and this result.
+pub(crate) type HookFunc<P, R> = TypedFunc<P, (Result<R, String>,)>;
+
+/// The four hooks of an instance.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks {
+    configure: HookFunc<(Arc<str>,), ()>,
+    pub(crate) on_request: HookFunc<(Resource<http::Request>,), http::Decision>,
+    pub(crate) on_response: HookFunc<(Resource<http::Request>, Resource<http::Response>), ()>,
+    pub(crate) on_event: HookFunc<(Resource<http::Event>,), Vec<Resource<http::Selector>>>,
+}
+
+/// Where the hooks are in a component.
+#[derive(Debug)]
+pub(crate) struct HookIndices([ComponentExportIndex; 4]);
+
+impl HookIndices {
+    /// Finds the hooks in the exported instance of this name.
+    ///
+    /// # Errors
+    /// The name of what is missing.
+    pub(crate) fn find(component: &Component, interface: &str) -> Result<Self, String> {
+        let hooks = component
+            .get_export_index(None, interface)
+            .ok_or_else(|| interface.to_owned())?;
+        let find = |hook: Hook| {
+            component
+                .get_export_index(Some(&hooks), hook.name())
+                .ok_or_else(|| format!("{interface}#{}", hook.name()))
+        };
+        let [configure, request, response, event] = Hook::ALL;
+        Ok(Self([
+            find(configure)?,
+            find(request)?,
+            find(response)?,
+            find(event)?,
+        ]))
+    }
+}
+
+/// What instances are made from.
+pub(crate) struct Template {
+    pub(crate) engine: Arc<EngineInner>,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) indices: HookIndices,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: Limits,
+    /// The policy's configuration as JSON text.
+    pub(crate) config: Arc<str>,
+    /// The component imports a capability that can wait, so all its calls are async.
+    pub(crate) waits: bool,
+}
+
+/// An instance that is ready for calls.
+pub(crate) struct Instance {
+    store: Store<State>,
+    hooks: Hooks,
+    calls_left: u32,
+}
+
+impl Template {
+    /// Makes an instance and configures it.
+    pub(crate) async fn instantiate(&self) -> Result<Instance, CallError> {
+        let began = Instant::now();
+        let result = self.try_instantiate().await;
+        let error = result.as_ref().err().map(|error: &CallError| error.kind);
+        let stats = &self.shared.stats;
+        stats.hook(Hook::Configure).ended(began.elapsed(), error);
+        if error.is_none() {
+            stats.instances_made.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    async fn try_instantiate(&self) -> Result<Instance, CallError> {
+        let state = State::new(self.shared.clone(), self.limits.memory);
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.limiter);
+        let engine = self.engine.clone();
+        store.epoch_deadline_callback(move |mut context| {
+            // Waiting for a capability is not the guest's time.
+            let waited = std::mem::take(&mut context.data_mut().call.waited);
+            match engine.whole_ticks(waited) {
+                0 => Err(wasmtime::Error::new(Fault::Cpu)),
+                ticks => Ok(UpdateDeadline::Continue(ticks)),
+            }
+        });
+        store.set_epoch_deadline(self.engine.ticks(self.limits.configure_cpu));
+        let made = if self.waits {
+            self.pre.instantiate_async(&mut store).await
+        } else {
+            self.pre.instantiate(&mut store)
+        };
+        let hooks = made.and_then(|instance| {
+            let [configure, request, response, event] = &self.indices.0;
+            Ok(Hooks {
+                configure: instance.get_typed_func(&mut store, configure)?,
+                on_request: instance.get_typed_func(&mut store, request)?,
+                on_response: instance.get_typed_func(&mut store, response)?,
+                on_event: instance.get_typed_func(&mut store, event)?,
+            })
+        });
+        let hooks = match hooks {
+            Ok(hooks) => hooks,
+            Err(error) => return Err(self.failed(Hook::Configure, store.data(), &error)),
+        };
+        let mut instance = Instance {
+            store,
+            hooks,
+            calls_left: self.limits.next_reuse(),
+        };
+        let params = (self.config.clone(),);
+        instance
+            .call(self, Hook::Configure, hooks.configure, params)
+            .await?;
+        instance.store.data_mut().end();
+        Ok(instance)
+    }
+
+    /// What an error of wasmtime means.
+    pub(crate) fn failed(&self, hook: Hook, state: &State, error: &wasmtime::Error) -> CallError {
+        let interrupted = error.downcast_ref::<Trap>() == Some(&Trap::Interrupt);
+        let (kind, message) = match error.downcast_ref::<Fault>() {
+            Some(Fault::Cpu) => self.cpu(hook),
+            None if interrupted => self.cpu(hook),
+            Some(Fault::BadOutput(message)) => (CallErrorKind::BadOutput, message.clone()),
+            Some(Fault::Namespace(message)) => (CallErrorKind::Namespace, message.clone()),
+            Some(Fault::Handle(message)) => (CallErrorKind::Trap, message.clone()),
+            None if state.limiter.refused() => (
+                CallErrorKind::MemoryLimit,
+                format!(
+                    "it asked for more than its {} bytes of memory and failed: raise the limit, or use less",
+                    self.limits.memory
+                ),
+            ),
+            None if error.is::<PoolConcurrencyLimitError>() => (
+                CallErrorKind::Busy,
+                "the node has no room for another instance: lower the limits on instances"
+                    .to_owned(),
+            ),
+            None => (CallErrorKind::Trap, trap_text(error)),
+        };
+        self.error(kind, hook, &message)
+    }
+
+    fn cpu(&self, hook: Hook) -> (CallErrorKind, String) {
+        let message = format!(
+            "it used more than its {} ms of CPU and was stopped",
+            self.budget(hook).as_millis()
+        );
+        (CallErrorKind::CpuLimit, message)
+    }
+
+    pub(crate) fn error(&self, kind: CallErrorKind, hook: Hook, message: &str) -> CallError {
+        CallError {
+            kind,
+            hook,
+            policy: self.shared.name.clone(),
+            message: cut(message, MAX_MESSAGE).to_owned(),
+        }
+    }
+
+    fn budget(&self, hook: Hook) -> Duration {
+        match hook {
+            Hook::Configure => self.limits.configure_cpu,
+            _ => self.limits.cpu,
+        }
+    }
+}
+
+/// The cause first, then where it happened.
+fn trap_text(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause().to_string();
+    let context = error.to_string();
+    if context == cause {
+        cause
+    } else {
+        format!("{cause}; {context}")
+    }
+}
+
+impl Instance {
+    pub(crate) fn hooks(&self) -> Hooks {
+        self.hooks
+    }
+
+    pub(crate) fn state(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+
+    /// Makes ready for a call of a hook.
+    pub(crate) fn begin(&mut self, call: Call) -> &mut State {
+        let state = self.store.data_mut();
+        state.begin(call);
+        state
+    }
+
+    /// Calls a hook. Does not wait at any point when the component cannot
+    /// ([`Template::waits`]).
+    pub(crate) async fn call<P, R>(
+        &mut self,
+        template: &Template,
+        hook: Hook,
+        function: HookFunc<P, R>,
+        params: P,
+    ) -> Result<R, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: Send + Sync + 'static,
+        (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
+    {
+        let deadline = template.engine.ticks(template.budget(hook));
+        self.store.set_epoch_deadline(deadline);
+        let returned = if template.waits {
+            function.call_async(&mut self.store, params).await
+        } else {
+            function.call(&mut self.store, params)
+        };
+        match returned {
+            Ok((Ok(result),)) => Ok(result),
+            Ok((Err(text),)) => Err(template.error(CallErrorKind::Refused, hook, &text)),
+            Err(error) => Err(template.failed(hook, self.store.data(), &error)),
+        }
+    }
+
+    /// Ends a call that went well. `None` when the instance has served its time.
+    pub(crate) fn end(mut self) -> Option<Self> {
+        self.store.data_mut().end();
+        self.calls_left = self.calls_left.saturating_sub(1);
+        (self.calls_left > 0).then_some(self)
+    }
+}

@@ -1,0 +1,272 @@
+//! Loading a component: every test that it must pass before it serves.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::bindings::{clock, http, kv, log, rate_limit};
+use crate::capabilities::{CAPABILITIES, Grants, HostServices};
+use crate::engine::{Engine, EngineInner};
+use crate::error::{LoadCause, LoadError, cut};
+use crate::globs::GlobCache;
+use crate::instance::{HookIndices, Template};
+use crate::limits::Limits;
+use crate::policy::Policy;
+use crate::state::{LogBudget, Shared, State};
+use crate::stats::{Hook, PolicyStats};
+
+/// The package of the contract.
+const PACKAGE: &str = "weir:policy@1.0.0";
+/// The interface that a policy exports.
+const HOOKS: &str = "weir:policy/hooks@1.0.0";
+
+/// What the configuration says about a policy.
+#[derive(Debug, Clone)]
+pub struct PolicySpec {
+    /// Its name.
+    pub name: String,
+    /// The namespaces it may use, each matching `[a-z0-9][a-z0-9_-]{0,63}`.
+    pub namespaces: Vec<String>,
+    /// The capabilities it may import.
+    pub grants: Grants,
+    /// Given to `configure` as JSON text; null is given as `{}`.
+    pub config: serde_json::Value,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+impl Engine {
+    /// Compiles a component off the caller's thread, tests its exports and its imports
+    /// against the grants, and configures a first instance. Needs a tokio runtime with
+    /// its timer.
+    ///
+    /// # Errors
+    /// A [`LoadError`] whose text says what is wrong and what to do.
+    pub async fn load(
+        &self,
+        spec: PolicySpec,
+        component: &[u8],
+        services: HostServices,
+    ) -> Result<Policy, LoadError> {
+        let policy = spec.name.clone();
+        let loaded = self.try_load(spec, component, services).await;
+        loaded.map_err(|cause| LoadError { policy, cause })
+    }
+
+    async fn try_load(
+        &self,
+        spec: PolicySpec,
+        bytes: &[u8],
+        services: HostServices,
+    ) -> Result<Policy, LoadCause> {
+        check_spec(&spec)?;
+        check_format(bytes)?;
+        let hash = blake3::hash(bytes);
+        let (engine, owned) = (self.0.clone(), bytes.to_vec());
+        let component = tokio::task::spawn_blocking(move || compile(&engine, &owned, &hash))
+            .await
+            .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
+        let waits = check_imports(self, &component, spec.grants)?;
+        let indices = find_hooks(self, &component)?;
+        let pre = linker(self, spec.grants)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
+        check_hook_types(self, &component)?;
+        let config = match &spec.config {
+            serde_json::Value::Null => "{}".to_owned(),
+            config => config.to_string(),
+        };
+        let shared = Arc::new(Shared {
+            name: spec.name,
+            version: hash.to_hex()[..12].to_owned(),
+            namespaces: spec.namespaces,
+            services,
+            globs: GlobCache::default(),
+            stats: PolicyStats::default(),
+            log_budget: LogBudget::default(),
+        });
+        let template = Template {
+            engine: self.0.clone(),
+            pre,
+            indices,
+            shared,
+            limits: spec.limits,
+            config: config.into(),
+            waits,
+        };
+        Policy::start(template)
+            .await
+            .map_err(|error| LoadCause::Configure(error.message))
+    }
+}
+
+fn check_spec(spec: &PolicySpec) -> Result<(), LoadCause> {
+    spec.limits.check().map_err(LoadCause::Spec)?;
+    for namespace in &spec.namespaces {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let fits = namespace.len() <= 64
+            && namespace.bytes().next().is_some_and(inner)
+            && namespace
+                .bytes()
+                .all(|b| inner(b) || b == b'_' || b == b'-');
+        if !fits {
+            return Err(LoadCause::Spec(format!(
+                "the namespace `{}` is not allowed: use 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit",
+                cut(namespace, 80).escape_debug()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Tells a component from a core module, from text and from anything else.
+fn check_format(bytes: &[u8]) -> Result<(), LoadCause> {
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if bytes.starts_with(COMPONENT) {
+        return Ok(());
+    }
+    let what = if bytes.is_empty() {
+        "the file is empty: it must be a WebAssembly component".to_owned()
+    } else if bytes.starts_with(MODULE) {
+        "this is a core WebAssembly module, not a component: make a component of it with `weir plugin build`, or with `wasm-tools component new`".to_owned()
+    } else if bytes.starts_with(b"\0asm") {
+        "this is WebAssembly of a version that this host does not know: build it with a newer or older toolchain".to_owned()
+    } else if std::str::from_utf8(bytes).is_ok() {
+        "this is text, not a WebAssembly component: compile the policy, and give the resulting .wasm file".to_owned()
+    } else {
+        "this is not WebAssembly: give the component (.wasm) that `weir plugin build` wrote"
+            .to_owned()
+    };
+    Err(LoadCause::NotAComponent(what))
+}
+
+fn compile(
+    engine: &EngineInner,
+    bytes: &[u8],
+    hash: &blake3::Hash,
+) -> Result<Component, LoadCause> {
+    match &engine.cache {
+        Some(cache) => cache.component(&engine.wasmtime, bytes, hash),
+        None => Component::from_binary(&engine.wasmtime, bytes),
+    }
+    .map_err(|error| LoadCause::Compile(format!("{error:#}")))
+}
+
+/// Tests every import against the grants. Says whether one of them can wait.
+fn check_imports(
+    engine: &Engine,
+    component: &Component,
+    grants: Grants,
+) -> Result<bool, LoadCause> {
+    let mut waits = false;
+    let mut wasi = None;
+    let mut unknown = Vec::new();
+    for (import, _) in component.component_type().imports(&engine.0.wasmtime) {
+        match interface_of_contract(import) {
+            Some("http") => {}
+            Some(name) => match CAPABILITIES.into_iter().find(|known| *known == name) {
+                Some(capability) if !grants.allows(capability) => {
+                    return Err(LoadCause::Ungranted { capability });
+                }
+                Some(capability) => waits |= matches!(capability, "kv" | "rate-limit"),
+                None => unknown.push(import.to_owned()),
+            },
+            None if import.starts_with("wasi:") => {
+                wasi.get_or_insert_with(|| import.to_owned());
+            }
+            None => unknown.push(import.to_owned()),
+        }
+    }
+    if let Some(import) = wasi {
+        return Err(LoadCause::Wasi { import });
+    }
+    if !unknown.is_empty() {
+        return Err(LoadCause::UnknownImports { imports: unknown });
+    }
+    Ok(waits)
+}
+
+/// `kv` of `weir:policy/kv@1.0.0` and of later versions that are compatible.
+fn interface_of_contract(name: &str) -> Option<&str> {
+    let (interface, version) = name.strip_prefix("weir:policy/")?.split_once('@')?;
+    version.starts_with("1.").then_some(interface)
+}
+
+fn find_hooks(engine: &Engine, component: &Component) -> Result<HookIndices, LoadCause> {
+    HookIndices::find(component, HOOKS).map_err(|missing| {
+        let exports: Vec<String> = component
+            .component_type()
+            .exports(&engine.0.wasmtime)
+            .map(|(name, _)| format!("`{}`", name.escape_debug()))
+            .take(16)
+            .collect();
+        let exports = if exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            exports.join(", ")
+        };
+        LoadCause::Export(format!(
+            "the component does not export `{missing}`: a policy exports all hooks of the package {PACKAGE}. It exports {exports}"
+        ))
+    })
+}
+
+/// Tests that the hooks are the functions that the contract says, before one is called.
+fn check_hook_types(engine: &Engine, component: &Component) -> Result<(), LoadCause> {
+    use wasmtime::component::types::{ComponentItem, Type};
+    let engine = &engine.0.wasmtime;
+    let ty = component.component_type();
+    let Some(ComponentItem::ComponentInstance(hooks)) = ty
+        .exports(engine)
+        .find(|(name, _)| interface_of_contract(name) == Some("hooks"))
+        .map(|(_, export)| export.ty)
+    else {
+        return Ok(());
+    };
+    for hook in Hook::ALL {
+        let function = hooks.get_export(engine, hook.name()).map(|e| e.ty);
+        let Some(ComponentItem::ComponentFunc(function)) = function else {
+            return Err(wrong_hook(hook));
+        };
+        let params: Vec<Type> = function.params().map(|(_, ty)| ty).collect();
+        let fits = matches!(
+            (hook, params.as_slice()),
+            (Hook::Configure, [Type::String])
+                | (Hook::OnRequest | Hook::OnEvent, [Type::Borrow(_)])
+                | (Hook::OnResponse, [Type::Borrow(_), Type::Borrow(_)])
+        );
+        let results: Vec<Type> = function.results().collect();
+        if !fits || !matches!(results.as_slice(), [Type::Result(_)]) || function.async_() {
+            return Err(wrong_hook(hook));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_hook(hook: Hook) -> LoadCause {
+    LoadCause::Export(format!(
+        "the component exports `{HOOKS}#{hook}` with other parameters or results than the package {PACKAGE} says: build it against that package"
+    ))
+}
+
+fn linker(engine: &Engine, grants: Grants) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(&engine.0.wasmtime);
+    http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    if grants.log {
+        log::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    if grants.clock {
+        clock::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    if grants.kv {
+        kv::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    if grants.rate_limit {
+        rate_limit::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    }
+    Ok(linker)
+}
+
+#[cfg(test)]
+mod tests;

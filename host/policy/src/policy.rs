@@ -1,0 +1,244 @@
+//! A loaded policy and the calls of its hooks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
+
+use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
+use crate::error::{CallError, CallErrorKind};
+use crate::instance::{HookFunc, Hooks, Instance, Template};
+use crate::limits::Limits;
+use crate::pool::Pool;
+use crate::reads::{Reads, Record};
+use crate::request::RequestHead;
+use crate::state::{Call, Event, State};
+use crate::stats::{Hook, PolicyStats};
+
+/// A policy that was loaded; a clone is a reference count. Its instances go with the
+/// last clone.
+#[derive(Clone)]
+pub struct Policy(Arc<Inner>);
+
+struct Inner {
+    template: Template,
+    pool: Pool<Instance>,
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("name", &self.name())
+            .field("version", &self.version())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// Makes the first instance, so that a policy which refuses its configuration is
+    /// not loaded.
+    pub(crate) async fn start(template: Template) -> Result<Self, CallError> {
+        let pool = Pool::new(template.limits.instances);
+        pool.put(template.instantiate().await?);
+        Ok(Self(Arc::new(Inner { template, pool })))
+    }
+
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.0.template.shared.name
+    }
+
+    /// The first 12 hexadecimal digits of the BLAKE3 hash of the component.
+    pub fn version(&self) -> &str {
+        &self.0.template.shared.version
+    }
+
+    /// The namespaces that it may use.
+    pub fn namespaces(&self) -> &[String] {
+        &self.0.template.shared.namespaces
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.template.limits
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &PolicyStats {
+        &self.0.template.shared.stats
+    }
+
+    /// Instances that wait for a call.
+    pub fn idle_instances(&self) -> usize {
+        self.0.pool.idle()
+    }
+
+    /// Calls that run now.
+    pub fn calls_in_flight(&self) -> usize {
+        self.0.pool.in_use()
+    }
+
+    /// Can its calls wait for a capability? Those of other policies run to their end
+    /// when they are first polled, unless all instances are in use.
+    pub fn waits(&self) -> bool {
+        self.0.template.waits
+    }
+
+    /// Decides a request. `now_ms` is what the guest's clock says, in milliseconds since
+    /// the Unix epoch.
+    ///
+    /// # Errors
+    /// When the guest fails, breaks a limit or gives what is out of bounds, and when no
+    /// instance comes free within 100 ms.
+    pub async fn on_request(
+        &self,
+        request: &Arc<RequestHead>,
+        now_ms: u64,
+        record: Record,
+    ) -> Result<(Decision, Reads), CallError> {
+        let call = Call {
+            request: Some(request.clone()),
+            now_ms,
+            ..Call::default()
+        };
+        let lend = |state: &mut State| {
+            state.recorder.begin(record);
+            Ok((Resource::new_borrow(state.arena.subject()?),))
+        };
+        self.run(
+            Hook::OnRequest,
+            call,
+            lend,
+            |hooks| hooks.on_request,
+            |state, decision| Ok((state.take_decision(&decision)?, state.recorder.take())),
+        )
+        .await
+    }
+
+    /// Asks what to do with the origin's response.
+    ///
+    /// # Errors
+    /// As [`Policy::on_request`]; then nothing may be stored.
+    pub async fn on_response(
+        &self,
+        request: &Arc<RequestHead>,
+        response: ResponseInfo,
+        now_ms: u64,
+    ) -> Result<Adjustment, CallError> {
+        let call = Call {
+            request: Some(request.clone()),
+            response: Some(response),
+            now_ms,
+            ..Call::default()
+        };
+        let lend = |state: &mut State| {
+            let request = Resource::new_borrow(state.arena.subject()?);
+            Ok((request, Resource::new_borrow(state.arena.subject()?)))
+        };
+        self.run(
+            Hook::OnResponse,
+            call,
+            lend,
+            |hooks| hooks.on_response,
+            |state, ()| Ok(std::mem::take(&mut state.call.adjustment)),
+        )
+        .await
+    }
+
+    /// Asks what a domain event invalidates. `data` is JSON text (`null` when the event
+    /// has none).
+    ///
+    /// # Errors
+    /// As [`Policy::on_request`]; then the event must not be acknowledged.
+    pub async fn on_event(
+        &self,
+        kind: &str,
+        data: &str,
+        now_ms: u64,
+    ) -> Result<Vec<Selector>, CallError> {
+        let call = Call {
+            event: Some(Event {
+                kind: kind.to_owned(),
+                data: data.to_owned(),
+            }),
+            now_ms,
+            ..Call::default()
+        };
+        let lend = |state: &mut State| Ok((Resource::new_borrow(state.arena.subject()?),));
+        self.run(
+            Hook::OnEvent,
+            call,
+            lend,
+            |hooks| hooks.on_event,
+            |state, selectors| state.take_selectors(&selectors),
+        )
+        .await
+    }
+
+    /// Calls one hook on an instance of the pool. The instance goes back only when all
+    /// went well or the guest returned an error in order.
+    async fn run<P, R, T>(
+        &self,
+        hook: Hook,
+        call: Call,
+        lend: impl FnOnce(&mut State) -> wasmtime::Result<P>,
+        function: impl FnOnce(&Hooks) -> HookFunc<P, R>,
+        finish: impl FnOnce(&mut State, R) -> wasmtime::Result<T>,
+    ) -> Result<T, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: Send + Sync + 'static,
+        (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
+    {
+        let Inner { template, pool } = &*self.0;
+        let stats = template.shared.stats.hook(hook);
+        let fail = |took: Duration, error: CallError| {
+            stats.ended(took, Some(error.kind));
+            Err(error)
+        };
+        let Ok(_permit) = pool.permit().await else {
+            let text = "all its instances are in use, and none came free in time";
+            return fail(
+                Duration::ZERO,
+                template.error(CallErrorKind::Busy, hook, text),
+            );
+        };
+        let mut instance = match pool.take() {
+            Some(instance) => instance,
+            None => match template.instantiate().await {
+                Ok(instance) => instance,
+                Err(error) => return fail(Duration::ZERO, error),
+            },
+        };
+        let began = Instant::now();
+        let params = match lend(instance.begin(call)) {
+            Ok(params) => params,
+            Err(error) => {
+                return fail(
+                    began.elapsed(),
+                    template.failed(hook, instance.state(), &error),
+                );
+            }
+        };
+        let function = function(&instance.hooks());
+        let returned = instance.call(template, hook, function, params).await;
+        let took = began.elapsed();
+        match returned {
+            Ok(value) => match finish(instance.state(), value) {
+                Ok(result) => {
+                    stats.ended(took, None);
+                    instance.end().into_iter().for_each(|i| pool.put(i));
+                    Ok(result)
+                }
+                Err(error) => fail(took, template.failed(hook, instance.state(), &error)),
+            },
+            Err(error) => {
+                if error.kind == CallErrorKind::Refused {
+                    instance.end().into_iter().for_each(|i| pool.put(i));
+                }
+                fail(took, error)
+            }
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Recorded reads: every input that a decision rests on, in the order it was read.
+//!
+//! A decision of a call that touched nothing else is a function of these answers.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::globs::Globs;
+use crate::request::RequestHead;
+use crate::{cookie, query};
+
+/// The most reads that are kept of one call; more of them mark it as cut short.
+const MAX_READS: usize = 256;
+/// The most bytes of questions and answers that are kept of one call.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Whether the reads of a call are to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// Not recorded: costs nothing.
+    No,
+    /// Recorded.
+    Yes,
+}
+
+/// What was asked of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReadInput {
+    /// The method.
+    Method,
+    /// The scheme.
+    Scheme,
+    /// The authority.
+    Host,
+    /// The path.
+    Path,
+    /// The whole query.
+    QueryString,
+    /// The values of one query parameter.
+    Query(Box<str>),
+    /// The names of all query parameters.
+    QueryNames,
+    /// The values of one header field; the name in lower case.
+    Header(Box<str>),
+    /// The names of all header fields.
+    HeaderNames,
+    /// The values of one cookie.
+    Cookie(Box<str>),
+    /// One parameter of the route's path pattern.
+    Param(Box<str>),
+    /// Is there such a parameter?
+    HasParam(Box<str>),
+    /// The client's address.
+    Client,
+    /// Does the path match a glob?
+    PathMatches(Globs),
+    /// Which of these does the header field equal?
+    HeaderOneOf(Box<str>, Box<[String]>),
+    /// The best of these for Accept-Language.
+    Language(Box<[String]>),
+    /// The class of device.
+    Device,
+}
+
+/// What the answer was. Together with its [`ReadInput`] unambiguous: `true`/`false` for
+/// a question, the index for one-of, [`Answer::Absent`] for no value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// No value.
+    Absent,
+    /// One value.
+    One(Box<[u8]>),
+    /// Several values in order.
+    Many(Box<[Box<[u8]>]>),
+}
+
+/// One recorded read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Read {
+    /// What was asked.
+    pub input: ReadInput,
+    /// What the answer was.
+    pub answer: Answer,
+}
+
+/// The reads of one call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The reads in order, repeated ones too; empty when none were to be recorded.
+    pub list: Vec<Read>,
+    /// The call touched a capability (`kv`, `rate-limit`, `log`, `clock`), or read more
+    /// than is kept: its decision is not a function of `list`.
+    pub impure: bool,
+}
+
+impl Answer {
+    fn one(value: &[u8]) -> Self {
+        Self::One(value.into())
+    }
+
+    /// From values in order.
+    pub fn list<V: AsRef<[u8]>>(values: impl IntoIterator<Item = V>) -> Self {
+        let mut all: SmallVec<[Box<[u8]>; 2]> =
+            values.into_iter().map(|v| v.as_ref().into()).collect();
+        match all.len() {
+            0 => Self::Absent,
+            1 => all.pop().map_or(Self::Absent, Self::One),
+            _ => Self::Many(all.into_vec().into()),
+        }
+    }
+
+    fn option<V: AsRef<[u8]>>(value: Option<V>) -> Self {
+        value.map_or(Self::Absent, |v| Self::one(v.as_ref()))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Absent => 0,
+            Self::One(value) => value.len(),
+            Self::Many(values) => values.iter().map(|v| v.len() + 16).sum(),
+        }
+    }
+}
+
+impl ReadInput {
+    /// Asks the same of a request, without a guest.
+    pub fn answer(&self, head: &RequestHead) -> Answer {
+        match self {
+            Self::Method => Answer::one(head.method.as_str().as_bytes()),
+            Self::Scheme => Answer::one(head.scheme.as_str().as_bytes()),
+            Self::Host => Answer::one(head.host.as_bytes()),
+            Self::Path => Answer::one(head.path().as_bytes()),
+            Self::QueryString => Answer::option(head.query()),
+            Self::Query(name) => Answer::list(head.query_param(name)),
+            Self::QueryNames => Answer::list(query::names(head.query().unwrap_or_default())),
+            Self::Header(name) => Answer::list(head.header(name)),
+            Self::HeaderNames => Answer::list(head.headers.keys().map(http::HeaderName::as_str)),
+            Self::Cookie(name) => Answer::list(cookie::values(head.header("cookie"), name)),
+            Self::Param(name) => Answer::option(head.param(name)),
+            Self::HasParam(name) => Answer::one(truth(head.param(name).is_some())),
+            Self::Client => Answer::one(head.client.to_string().as_bytes()),
+            Self::PathMatches(glob) => Answer::one(truth(glob.matches(head.path()))),
+            Self::HeaderOneOf(name, candidates) => {
+                Answer::option(head.header_one_of(name, candidates).map(|i| i.to_string()))
+            }
+            Self::Language(available) => Answer::one(head.language(available).as_bytes()),
+            Self::Device => Answer::one(head.device().as_str().as_bytes()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        let list = |texts: &[String]| texts.iter().map(|t| t.len() + 24).sum();
+        match self {
+            Self::Query(name)
+            | Self::Header(name)
+            | Self::Cookie(name)
+            | Self::Param(name)
+            | Self::HasParam(name) => name.len(),
+            Self::HeaderOneOf(name, candidates) => name.len() + list(candidates),
+            Self::Language(available) => list(available),
+            _ => 0,
+        }
+    }
+}
+
+fn truth(answer: bool) -> &'static [u8] {
+    if answer { b"true" } else { b"false" }
+}
+
+/// As an explanation names it: `header accept-language`, `path matches /a/*`.
+impl fmt::Display for ReadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method => f.write_str("method"),
+            Self::Scheme => f.write_str("scheme"),
+            Self::Host => f.write_str("host"),
+            Self::Path => f.write_str("path"),
+            Self::QueryString => f.write_str("query-string"),
+            Self::Query(name) => write!(f, "query {name}"),
+            Self::QueryNames => f.write_str("query-names"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::HeaderNames => f.write_str("header-names"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Param(name) => write!(f, "param {name}"),
+            Self::HasParam(name) => write!(f, "has param {name}"),
+            Self::Client => f.write_str("client"),
+            Self::PathMatches(glob) => write!(f, "path matches {}", glob.patterns().join(" ")),
+            Self::HeaderOneOf(name, candidates) => {
+                write!(f, "header {name} one of {}", candidates.join(" "))
+            }
+            Self::Language(available) => write!(f, "language of {}", available.join(" ")),
+            Self::Device => f.write_str("device"),
+        }
+    }
+}
+
+/// Values in quotes, separated by commas, with what is not printable escaped.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("absent"),
+            Self::One(value) => write!(f, "\"{}\"", value.escape_ascii()),
+            Self::Many(values) => {
+                for (i, value) in values.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { ", " };
+                    write!(f, "{comma}\"{}\"", value.escape_ascii())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Keeps the reads of the call that is running.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    on: bool,
+    bytes: usize,
+    reads: Reads,
+}
+
+impl Recorder {
+    pub(crate) fn begin(&mut self, record: Record) {
+        self.on = record == Record::Yes;
+        self.bytes = 0;
+        self.reads.list.clear();
+        self.reads.impure = false;
+    }
+
+    /// The call is no function of its reads.
+    pub(crate) fn impure(&mut self) {
+        self.reads.impure = true;
+    }
+
+    /// Keeps what `input` answers, when it is asked to.
+    #[inline]
+    pub(crate) fn note(&mut self, head: &RequestHead, input: impl FnOnce() -> ReadInput) {
+        if self.on {
+            self.keep(head, input());
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, head: &RequestHead, input: ReadInput) {
+        if self.reads.list.len() >= MAX_READS || self.bytes >= MAX_BYTES {
+            self.reads.impure = true;
+            return;
+        }
+        let answer = input.answer(head);
+        self.bytes += input.len() + answer.len();
+        self.reads.list.push(Read { input, answer });
+    }
+
+    pub(crate) fn take(&mut self) -> Reads {
+        self.on = false;
+        std::mem::take(&mut self.reads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::head;
+
+    #[test]
+    fn names_and_answers_read_as_an_explanation() {
+        let request = head(
+            "/a/b?q=%00&q=2",
+            &[("accept-language", "de"), ("x-plan", "gold")],
+        );
+        let list = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
+        let glob = Globs::compile(&["/a/*"]).unwrap();
+        for (input, text) in [
+            (ReadInput::Method, "method \"GET\""),
+            (ReadInput::Scheme, "scheme \"https\""),
+            (ReadInput::Host, "host \"api.example.org\""),
+            (ReadInput::Path, "path \"/a/b\""),
+            (ReadInput::QueryString, "query-string \"q=%00&q=2\""),
+            (ReadInput::Query("q".into()), "query q \"\\x00\", \"2\""),
+            (ReadInput::QueryNames, "query-names \"q\""),
+            (
+                ReadInput::HeaderNames,
+                "header-names \"accept-language\", \"x-plan\"",
+            ),
+            (ReadInput::Cookie("s".into()), "cookie s absent"),
+            (ReadInput::Param("id".into()), "param id \"42\""),
+            (ReadInput::HasParam("id".into()), "has param id \"true\""),
+            (ReadInput::HasParam("no".into()), "has param no \"false\""),
+            (ReadInput::Client, "client \"192.0.2.7\""),
+            (ReadInput::PathMatches(glob), "path matches /a/* \"true\""),
+            (
+                ReadInput::HeaderOneOf("x-plan".into(), list(&["free", "gold"])),
+                "header x-plan one of free gold \"1\"",
+            ),
+            (
+                ReadInput::Language(list(&["en", "de"])),
+                "language of en de \"de\"",
+            ),
+            (ReadInput::Device, "device \"desktop\""),
+        ] {
+            assert_eq!(format!("{input} {}", input.answer(&request)), text);
+        }
+    }
+
+    #[test]
+    fn one_empty_value_is_not_absence() {
+        assert_ne!(Answer::list([""]), Answer::list::<&str>([]));
+        assert_ne!(Answer::list(["", ""]), Answer::list([""]));
+    }
+
+    #[test]
+    fn too_many_reads_make_the_call_impure_and_stay_bounded() {
+        let request = head("/", &[]);
+        let mut recorder = Recorder::default();
+        recorder.begin(Record::Yes);
+        for _ in 0..=MAX_READS {
+            recorder.note(&request, || ReadInput::Path);
+        }
+        let reads = recorder.take();
+        assert_eq!(reads.list.len(), MAX_READS);
+        assert!(reads.impure);
+    }
+
+    #[test]
+    fn switched_off_it_does_not_even_name_the_input() {
+        let mut recorder = Recorder::default();
+        recorder.begin(Record::No);
+        recorder.note(&head("/", &[]), || unreachable!("asked for"));
+        assert_eq!(recorder.take(), Reads::default());
+    }
+}

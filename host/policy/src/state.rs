@@ -1,0 +1,188 @@
+//! What a store holds: the call that is running, and what its policy may do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::arena::Arena;
+use crate::capabilities::HostServices;
+use crate::decision::{Adjustment, ResponseInfo};
+use crate::error::Fault;
+use crate::globs::{GlobCache, Globs};
+use crate::limits::Limiter;
+use crate::reads::{ReadInput, Recorder};
+use crate::request::RequestHead;
+use crate::stats::PolicyStats;
+
+/// How long the host waits for one operation of a capability.
+const HOST_CALL: Duration = Duration::from_millis(250);
+/// How long all operations of one hook call may take together.
+const HOST_CALLS: Duration = Duration::from_secs(1);
+/// Log lines of one policy in a second.
+const LOG_LINES: u64 = 100;
+
+/// What all instances of a policy share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) namespaces: Vec<String>,
+    pub(crate) services: HostServices,
+    pub(crate) globs: GlobCache,
+    pub(crate) stats: PolicyStats,
+    pub(crate) log_budget: LogBudget,
+}
+
+/// A domain event.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: String,
+    pub(crate) data: String,
+}
+
+/// The call that is running. What does not belong to its hook is absent.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    pub(crate) request: Option<Arc<RequestHead>>,
+    pub(crate) response: Option<ResponseInfo>,
+    pub(crate) event: Option<Event>,
+    pub(crate) adjustment: Adjustment,
+    pub(crate) now_ms: u64,
+    /// Time spent waiting for capabilities that the CPU limit has not yet been moved by.
+    pub(crate) waited: Duration,
+    /// All such time of this call.
+    pub(crate) waited_in_all: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limiter: Limiter,
+    pub(crate) arena: Arena,
+    pub(crate) call: Call,
+    pub(crate) recorder: Recorder,
+}
+
+impl State {
+    pub(crate) fn new(shared: Arc<Shared>, memory: usize) -> Self {
+        Self {
+            shared,
+            limiter: Limiter::new(memory),
+            arena: Arena::default(),
+            call: Call::default(),
+            recorder: Recorder::default(),
+        }
+    }
+
+    /// Makes ready for a call and forgets everything of the one before.
+    pub(crate) fn begin(&mut self, call: Call) {
+        self.limiter.begin();
+        self.arena.begin();
+        self.call = call;
+        self.recorder.begin(crate::reads::Record::No);
+    }
+
+    /// Lets go of the request and everything else of the call that ended.
+    pub(crate) fn end(&mut self) {
+        self.arena.begin();
+        self.call = Call::default();
+    }
+
+    /// The request that the handle `rep` lends; records the read.
+    pub(crate) fn read(
+        &mut self,
+        rep: u32,
+        input: impl FnOnce() -> ReadInput,
+    ) -> wasmtime::Result<&RequestHead> {
+        self.arena.get(rep)?;
+        let head = self.call.request.as_deref().ok_or_else(no_subject)?;
+        self.recorder.note(head, input);
+        Ok(head)
+    }
+
+    pub(crate) fn response(&mut self, rep: u32) -> wasmtime::Result<&ResponseInfo> {
+        self.arena.get(rep)?;
+        self.call.response.as_ref().ok_or_else(no_subject)
+    }
+
+    pub(crate) fn adjustment(&mut self, rep: u32) -> wasmtime::Result<&mut Adjustment> {
+        self.arena.get(rep)?;
+        Ok(&mut self.call.adjustment)
+    }
+
+    pub(crate) fn event(&mut self, rep: u32) -> wasmtime::Result<&Event> {
+        self.arena.get(rep)?;
+        self.call.event.as_ref().ok_or_else(no_subject)
+    }
+
+    pub(crate) fn globs(&self, patterns: &[String]) -> wasmtime::Result<Globs> {
+        self.shared.globs.get(patterns).map_err(Fault::bad)
+    }
+
+    /// Is this namespace the policy's?
+    pub(crate) fn owns(&self, namespace: &str) -> bool {
+        self.shared.namespaces.iter().any(|own| own == namespace)
+    }
+
+    /// Ends the call when the namespace is not the policy's.
+    pub(crate) fn check_namespace(&self, namespace: &str) -> wasmtime::Result<()> {
+        if self.owns(namespace) {
+            return Ok(());
+        }
+        Err(wasmtime::Error::new(Fault::Namespace(format!(
+            "the namespace `{}` is not the policy's: add it to `namespaces` in the configuration (they are: {})",
+            crate::error::cut(namespace, 64),
+            self.shared.namespaces.join(", ")
+        ))))
+    }
+
+    /// Waits for an operation of a capability, at most until its deadline.
+    pub(crate) async fn wait<T>(&mut self, operation: impl Future<Output = T> + Send) -> Option<T> {
+        let left = HOST_CALLS.saturating_sub(self.call.waited_in_all);
+        let began = Instant::now();
+        let result = tokio::time::timeout(left.min(HOST_CALL), operation).await;
+        let took = began.elapsed();
+        self.call.waited += took;
+        self.call.waited_in_all += took;
+        result.ok()
+    }
+}
+
+#[cold]
+fn no_subject() -> wasmtime::Error {
+    wasmtime::Error::new(Fault::Handle(
+        "the handle belongs to another hook".to_owned(),
+    ))
+}
+
+/// Lines that may still be written in the current second of the calls' time.
+#[derive(Debug, Default)]
+pub(crate) struct LogBudget {
+    second: AtomicU64,
+    written: AtomicU64,
+}
+
+impl LogBudget {
+    /// May another line be written? Slightly too many pass when seconds change under
+    /// concurrent calls.
+    pub(crate) fn take(&self, now_ms: u64) -> bool {
+        let second = now_ms / 1000;
+        if self.second.swap(second, Relaxed) != second {
+            self.written.store(0, Relaxed);
+        }
+        self.written.fetch_add(1, Relaxed) < LOG_LINES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_are_bounded_in_a_second() {
+        let budget = LogBudget::default();
+        let passed = (0..500).filter(|_| budget.take(7_000)).count();
+        assert_eq!(passed as u64, LOG_LINES);
+        assert!(budget.take(8_000));
+    }
+}
