@@ -1,0 +1,34 @@
+//! The data plane: listeners, routes, pipeline, upstreams.
+//!
+//! In reading order: [`serve`] takes connections, [`Node::handle`] takes requests;
+//! `pipeline` is the way of a request; [`Upstream`] reaches origins; [`Generation`] is
+//! what changes under traffic.
+
+mod body;
+mod fill_body;
+mod generation;
+mod metrics;
+mod node;
+mod pipeline;
+mod request;
+mod router;
+mod server;
+mod settings;
+mod tee;
+mod upstream;
+
+pub use body::{Body, BodyError};
+pub use generation::{Generation, GenerationError, NO_NAMESPACE, PolicySlot, Route};
+pub use metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, ResultKind, RouteMetrics};
+pub use node::{Node, Parts};
+pub use pipeline::Answering;
+pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLine, Stored};
+pub use pipeline::invalidate::EventSelectors;
+pub use request::Malformed;
+pub use router::{Matched, PatternError, Router};
+pub use server::{bind, serve};
+pub use settings::{
+    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings, UpstreamSettings,
+    route_label,
+};
+pub use upstream::{OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind};

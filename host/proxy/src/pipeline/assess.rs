@@ -1,0 +1,92 @@
+//! May what a tier holds be used for this request, and how?
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use weir_policy::RequestHead;
+use weir_semantics::{RequestDirectives, Reuse, Timestamp, Why, may_serve_on_error, reuse};
+use weir_store::Object;
+use weir_store::log::Verdict;
+
+use crate::generation::Route;
+use crate::node::Node;
+use crate::settings::RedisDown;
+
+/// What memory holds for a request.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Usable as it is.
+    Fresh(Arc<Object>),
+    /// Usable while it is revalidated in the background (RFC 5861 section 3).
+    Stale(Arc<Object>),
+    /// To be confirmed by the origin first.
+    Confirm(Arc<Object>, Why),
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks into memory.
+pub(crate) fn find_in_memory(
+    node: &Node,
+    route: &Route,
+    key: &str,
+    head: &RequestHead,
+    now: Timestamp,
+) -> Found {
+    match node.memory.get(key, &head.headers, now) {
+        Some(object) => assess(node, route, object, head, now),
+        None => Found::Nothing,
+    }
+}
+
+/// Says whether a stored object may be used: first what was purged, then what is trusted
+/// without word from Redis, then RFC 9111 section 4.
+pub(crate) fn assess(
+    node: &Node,
+    route: &Route,
+    object: Arc<Object>,
+    head: &RequestHead,
+    now: Timestamp,
+) -> Found {
+    let soft_since = match node.log.verdict(&object) {
+        Verdict::Dead => return Found::Nothing,
+        Verdict::Valid => None,
+        Verdict::Soft(since) => Some(since),
+    };
+    if !node.log.trusted(now, object.freshness.received)
+        && route.settings.redis_down != RedisDown::Stale
+    {
+        return Found::Confirm(object, Why::Stale);
+    }
+    let directives = RequestDirectives::parse(&head.headers);
+    match reuse(&directives, &object.freshness, soft_since, now) {
+        Reuse::Fresh => Found::Fresh(object),
+        Reuse::StaleWhileRevalidate => Found::Stale(object),
+        Reuse::Revalidate(why) => Found::Confirm(object, why),
+    }
+}
+
+/// May this object stand in for a failed origin (RFC 5861 section 4)?
+pub(crate) fn stands_in(node: &Node, object: &Object, head: &RequestHead, now: Timestamp) -> bool {
+    let soft_since = match node.log.verdict(object) {
+        Verdict::Dead => return false,
+        Verdict::Valid => None,
+        Verdict::Soft(since) => Some(since),
+    };
+    let directives = RequestDirectives::parse(&head.headers);
+    may_serve_on_error(&object.freshness, soft_since, now, &directives)
+}
+
+/// `detail` of Cache-Status: the tier, and the policy that decided.
+pub(crate) fn detail<'a>(tier: &'a str, policy: Option<&str>) -> Cow<'a, str> {
+    match policy {
+        Some(policy) => {
+            let mut text = String::with_capacity(tier.len() + 1 + policy.len());
+            text.push_str(tier);
+            text.push(' ');
+            text.push_str(policy);
+            Cow::Owned(text)
+        }
+        None => Cow::Borrowed(tier),
+    }
+}

@@ -1,0 +1,259 @@
+//! Requests that are forwarded whatever is stored: those that change something, and those
+//! that the policy passes. What they make invalid is purged before the client hears of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use weir_policy::Adjustment;
+use weir_semantics::{Exchange, Fwd, assess, strip_hop_by_hop, uris_to_invalidate};
+use weir_store::Position;
+use weir_store::log::{Receipt, Selector, Target};
+
+use super::call::{Answer, Call};
+use super::fill::object_of;
+use super::plan::{Decider, Plan};
+use super::store::{self, Judged, Received};
+use super::{decide, forward, invalidate, origin};
+use crate::body::Body;
+use crate::tee::TeeBody;
+use crate::upstream::OriginBody;
+
+/// What is known of a forwarded request besides the request.
+#[derive(Debug)]
+pub(super) struct Forward {
+    /// Why nothing is looked up.
+    pub(super) reason: Cow<'static, str>,
+    /// For `on-response`.
+    pub(super) note: Bytes,
+    /// Whose `on-response` is called.
+    pub(super) decider: Option<Decider>,
+}
+
+/// Forwards a request that names the object it changes.
+pub(super) async fn change(call: &Call, plan: Plan, body: Incoming) -> Answer {
+    let details = Forward {
+        reason: Cow::Borrowed("method"),
+        note: plan.note.clone(),
+        decider: plan.decider.clone(),
+    };
+    forward(call, Some(plan), body, details).await
+}
+
+/// Forwards a request, and purges what the response makes invalid.
+pub(super) async fn forward(
+    call: &Call,
+    plan: Option<Plan>,
+    body: Incoming,
+    details: Forward,
+) -> Answer {
+    let node = &call.node;
+    let since = node.log.position();
+    let fwd = match is_known_to_retrieve(&call.head.method) {
+        true => Fwd::Bypass,
+        false => Fwd::Method,
+    };
+    let request = origin::forwarded(&call.head, plan.as_ref());
+    let request_time = node.clock.now();
+    let mut response = match forward::send(call, &request, Some(body)).await {
+        Ok(response) => response,
+        Err(error) => return forward::unanswered(&error, fwd),
+    };
+    let received = Received {
+        request_headers: &request.headers,
+        request_time,
+        response_time: node.clock.now(),
+    };
+    let adjusted = adjust(call, &details, &received, &mut response).await;
+    let receipt = purge(call, plan.as_ref(), &details, &response, adjusted.as_ref()).await;
+    strip_hop_by_hop(response.headers_mut());
+    let write_through = adjusted
+        .filter(|adjustment| adjustment.write_through)
+        .zip(plan)
+        .zip(receipt);
+    let mut answer = match write_through {
+        Some(((adjustment, plan), receipt)) => {
+            let through = Through {
+                plan,
+                since,
+                receipt,
+                adjustment,
+            };
+            written_through(call, response, &received, fwd, &details, through)
+        }
+        None => forward::relay(
+            call,
+            response,
+            fwd,
+            &details.reason,
+            details.decider.as_ref(),
+        ),
+    };
+    answer.looked_up = None;
+    answer
+}
+
+/// GET, HEAD and the like: nothing they do can make a stored response invalid.
+fn is_known_to_retrieve(method: &Method) -> bool {
+    method.is_safe()
+}
+
+/// Calls `on-response`; nothing when it failed.
+async fn adjust(
+    call: &Call,
+    details: &Forward,
+    received: &Received<'_>,
+    response: &mut Response<OriginBody>,
+) -> Option<Adjustment> {
+    let Some(decider) = &details.decider else {
+        return Some(Adjustment::default());
+    };
+    let headers = Arc::new(std::mem::take(response.headers_mut()));
+    let assessment = assess(
+        &Exchange {
+            method: &call.head.method,
+            request_headers: received.request_headers,
+            status: response.status(),
+            response_headers: &headers,
+            request_time: received.request_time,
+            response_time: received.response_time,
+        },
+        &call.route.rules,
+    );
+    let info = store::info(
+        &assessment,
+        received.response_time,
+        response.status(),
+        &headers,
+        &details.note,
+    );
+    decide::count_response(call);
+    let called = decider
+        .policy
+        .on_response(&call.head, info, call.now.as_millis())
+        .await;
+    *response.headers_mut() = Arc::unwrap_or_clone(headers);
+    called
+        .inspect_err(|error| {
+            if let Some(slot) = &call.route.policy {
+                decide::count(&call.node, slot, "on-response", error);
+            }
+        })
+        .ok()
+}
+
+/// RFC 9111 section 4.4, and what the policy names. A policy that failed after a change
+/// cannot say what changed, so everything it may have meant is revalidated.
+async fn purge(
+    call: &Call,
+    plan: Option<&Plan>,
+    details: &Forward,
+    response: &Response<OriginBody>,
+    adjustment: Option<&Adjustment>,
+) -> Option<Receipt> {
+    let mut selectors = Vec::new();
+    let changes = !is_known_to_retrieve(&call.head.method);
+    let succeeded = response.status().is_success() || response.status().is_redirection();
+    if changes && succeeded {
+        let target = invalidate::uri_of(&call.head);
+        let uris = uris_to_invalidate(&target, response.status(), response.headers());
+        selectors.extend(
+            uris.iter()
+                .filter_map(invalidate::normalised_url)
+                .map(|url| Selector::new(Target::Url(url))),
+        );
+        if let Some(plan) = plan {
+            selectors.push(Selector::new(Target::Key(plan.key.name().to_owned())));
+        }
+    }
+    match adjustment {
+        Some(adjustment) => selectors.extend(invalidate::resolve(
+            &adjustment.invalidate,
+            Some(&call.head),
+            details.decider.as_ref().map(|decider| &decider.policy),
+        )),
+        None if changes => selectors.extend(invalidate::everything_of(
+            &call.head,
+            plan,
+            details.decider.as_ref().map(|decider| &decider.policy),
+        )),
+        None => {}
+    }
+    if selectors.is_empty() {
+        return None;
+    }
+    Some(call.node.invalidate(&selectors).await)
+}
+
+struct Through {
+    plan: Plan,
+    since: Position,
+    receipt: Receipt,
+    adjustment: Adjustment,
+}
+
+/// Stores the response to a change as what a GET would have got, once its body has gone
+/// by. Only a 200 to PUT, PATCH or POST can carry a representation.
+fn written_through(
+    call: &Call,
+    response: Response<OriginBody>,
+    received: &Received<'_>,
+    fwd: Fwd,
+    details: &Forward,
+    through: Through,
+) -> Answer {
+    let carries = response.status() == StatusCode::OK
+        && matches!(call.head.method, Method::PUT | Method::PATCH | Method::POST);
+    let judged = carries.then(|| {
+        store::judge_write_through(
+            call,
+            &through.plan,
+            received,
+            response.headers(),
+            &through.adjustment,
+        )
+    });
+    let Some(Judged::Store(head)) = judged else {
+        return forward::relay(
+            call,
+            response,
+            fwd,
+            &details.reason,
+            details.decider.as_ref(),
+        );
+    };
+    let (parts, body) = response.into_parts();
+    let node = Arc::clone(&call.node);
+    let Through {
+        plan,
+        since,
+        receipt,
+        ..
+    } = through;
+    let limit = node.cache.max_object;
+    let done = Box::new(move |body: Bytes| {
+        let object = Arc::new(object_of(&plan, *head, body, receipt.position));
+        let alone =
+            node.log
+                .may_write_through(&object.key, &object.url, &object.tags, since, &receipt);
+        if alone {
+            store::keep(&node, &object);
+        }
+    });
+    let relayed = forward::relay(
+        call,
+        Response::from_parts(parts, body),
+        fwd,
+        "write-through",
+        details.decider.as_ref(),
+    );
+    Answer {
+        response: relayed.response.map(|body| match body {
+            Body::Origin(body) => Body::Tee(Box::new(TeeBody::new(body, limit, done))),
+            other => other,
+        }),
+        ..relayed
+    }
+}

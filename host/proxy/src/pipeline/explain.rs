@@ -1,0 +1,383 @@
+//! Why a request would be served as it would be: the same stages as a real request, with
+//! every read recorded and nothing sent.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, StatusCode, Uri};
+use serde::Serialize;
+use weir_policy::{Answer, Decision, Input, Part, Read, ReadInput, Record, RequestHead};
+use weir_store::Object;
+
+use super::assess::{Found, find_in_memory};
+use super::call::Call;
+use super::invalidate;
+use super::plan::{Decider, Plan};
+use super::store::{self, Judged, Received};
+use crate::generation::Route;
+use crate::node::Node;
+use crate::request::{self, Malformed};
+
+/// Fields whose values are not shown.
+const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The URL cannot be a request.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// No route takes it.
+    #[error("no route takes host {host} and path {path}")]
+    NoRoute {
+        /// The authority.
+        host: String,
+        /// The path.
+        path: String,
+    },
+}
+
+/// What would become of a request.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The target URI.
+    pub url: String,
+    /// The method.
+    pub method: String,
+    /// Host and pattern of the route.
+    pub route: String,
+    /// Parameters of the pattern.
+    pub params: Vec<(String, String)>,
+    /// The upstream's name.
+    pub upstream: String,
+    /// `name@version`; absent for plain RFC 9111.
+    pub policy: Option<String>,
+    /// What the policy read, in order.
+    pub reads: Vec<ReadLine>,
+    /// Whether the decision rests on more than the reads (kv, rate-limit, log, clock).
+    pub impure: bool,
+    /// `lookup`, `pass`, `respond` or `policy-error`.
+    pub decision: &'static str,
+    /// Why, for a pass or an error.
+    pub reason: Option<String>,
+    /// The status of an answer at the edge.
+    pub status: Option<u16>,
+    /// The full key of a lookup.
+    pub key: Option<String>,
+    /// The parts that the key is made of, named inputs by their names.
+    pub key_parts: Vec<String>,
+    /// Tags known before the response.
+    pub tags: Vec<String>,
+    /// What would be done with the origin's response, where one was assumed.
+    pub response: Option<Outcome>,
+    /// What this node's memory holds under the key; absent offline and for other
+    /// decisions.
+    pub stored: Option<Stored>,
+}
+
+/// A response to be assumed, since nothing is sent.
+#[derive(Debug, Clone)]
+pub struct Assumed {
+    /// Its status code.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+}
+
+/// What would be done with a response.
+#[derive(Debug, Default, Serialize)]
+pub struct Outcome {
+    /// Whether it would be stored.
+    pub stored: bool,
+    /// Why not.
+    pub refusal: Option<String>,
+    /// The freshness lifetime from now, in milliseconds.
+    pub lifetime_ms: u64,
+    /// RFC 5861 section 3, in milliseconds.
+    pub stale_while_revalidate_ms: u64,
+    /// RFC 5861 section 4, in milliseconds.
+    pub stale_if_error_ms: u64,
+    /// The longest time in memory in milliseconds, where shorter than its life.
+    pub memory_ms: Option<u64>,
+    /// Whether it would go to Redis.
+    pub shared: bool,
+    /// All its tags.
+    pub tags: Vec<String>,
+    /// What the policy would invalidate.
+    pub invalidates: Vec<String>,
+}
+
+/// One read of a policy.
+#[derive(Debug, Serialize)]
+pub struct ReadLine {
+    /// What was read.
+    pub input: String,
+    /// The answer; absent when there was no value. Secrets are `(redacted)`.
+    pub answer: Option<Vec<String>>,
+}
+
+/// A stored object.
+#[derive(Debug, Serialize)]
+pub struct Stored {
+    /// `fresh`, `stale` or `to-confirm`.
+    pub state: &'static str,
+    /// Its status code.
+    pub status: u16,
+    /// Seconds of lifetime left; negative when stale.
+    pub ttl: i64,
+    /// Its age in seconds.
+    pub age: u64,
+    /// Milliseconds after its lifetime it may be served while it is revalidated.
+    pub stale_while_revalidate_ms: u64,
+    /// Milliseconds after its lifetime it may stand in for a failed origin.
+    pub stale_if_error_ms: u64,
+    /// All its tags.
+    pub tags: Vec<String>,
+    /// The log position from before its fetch.
+    pub sequence: u64,
+    /// The policy version that stored it.
+    pub policy: Option<String>,
+    /// Bytes of the body.
+    pub bytes: usize,
+}
+
+impl Node {
+    /// Explains a request that nobody sent, and what would become of an `assumed` response
+    /// to it. Policies with capabilities use them.
+    ///
+    /// # Errors
+    /// See [`ExplainError`].
+    pub async fn explain(
+        self: &Arc<Self>,
+        method: Method,
+        url: &Uri,
+        headers: HeaderMap,
+        assumed: Option<Assumed>,
+    ) -> Result<Explanation, ExplainError> {
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let head = request::synthetic(method, url, headers, client)?;
+        let no_route = ExplainError::NoRoute {
+            host: head.host.to_string(),
+            path: head.path().to_owned(),
+        };
+        let generation = self.generation();
+        let Some((route, head)) = super::matched(&generation, head) else {
+            return Err(no_route);
+        };
+        let mut explanation = frame(route, &head);
+        let plan = self.decide_aloud(route, &head, &mut explanation).await;
+        if let Some(plan) = plan {
+            let now = self.clock.now();
+            explanation.tags = plan.tags.iter().map(str::to_owned).collect();
+            let found = find_in_memory(self, route, plan.key.as_str(), &head, now);
+            explanation.stored = match found {
+                Found::Fresh(object) => Some(stored("fresh", &object, now)),
+                Found::Stale(object) => Some(stored("stale", &object, now)),
+                Found::Confirm(object, _) => Some(stored("to-confirm", &object, now)),
+                Found::Nothing => None,
+            };
+            explanation.key = Some(plan.key.to_string());
+            if let Some(assumed) = assumed {
+                let call = Call {
+                    node: Arc::clone(self),
+                    generation: Arc::clone(&generation),
+                    route: Arc::clone(route),
+                    head: Arc::clone(&head),
+                    now,
+                    started: Instant::now(),
+                };
+                explanation.response = Some(outcome(&call, &plan, assumed).await);
+            }
+        }
+        Ok(explanation)
+    }
+
+    async fn decide_aloud(
+        &self,
+        route: &Route,
+        head: &Arc<RequestHead>,
+        explanation: &mut Explanation,
+    ) -> Option<Plan> {
+        let Some(slot) = &route.policy else {
+            explanation.decision = "lookup";
+            explanation.key_parts = vec!["target".to_owned()];
+            return Plan::plain(route, head).ok();
+        };
+        explanation.policy = Some(slot.label.to_string());
+        let now = self.clock.now().as_millis();
+        let (decision, reads) = match slot.current.on_request(head, now, Record::Yes).await {
+            Ok(decided) => decided,
+            Err(error) => {
+                explanation.decision = "policy-error";
+                explanation.reason = Some(error.to_string());
+                return None;
+            }
+        };
+        explanation.impure = reads.impure;
+        explanation.reads = reads.list.iter().map(read_line).collect();
+        match decision {
+            Decision::Pass(pass) => {
+                explanation.decision = "pass";
+                explanation.reason = Some(pass.reason);
+                None
+            }
+            Decision::Respond(reply) => {
+                explanation.decision = "respond";
+                explanation.status = Some(reply.status.as_u16());
+                None
+            }
+            Decision::Lookup(lookup) => {
+                explanation.decision = "lookup";
+                explanation.key_parts = std::iter::once(format!("namespace {}", lookup.namespace))
+                    .chain(lookup.key.iter().map(part))
+                    .collect();
+                let decider = Decider {
+                    policy: slot.current.clone(),
+                    label: Arc::clone(&slot.label),
+                };
+                match Plan::of_policy(route, head, lookup, decider) {
+                    Ok(plan) => Some(plan),
+                    Err(error) => {
+                        explanation.decision = "pass";
+                        explanation.reason = Some(error.to_string());
+                        None
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn outcome(call: &Call, plan: &Plan, assumed: Assumed) -> Outcome {
+    let received = Received {
+        request_headers: &call.head.headers,
+        request_time: call.now,
+        response_time: call.now,
+    };
+    let headers = Arc::new(assumed.headers);
+    let asked = store::ask(call, plan, &received, assumed.status, &headers).await;
+    let (assessment, adjustment) = match asked {
+        Ok(asked) => asked,
+        Err(error) => {
+            return Outcome {
+                refusal: Some(error.to_string()),
+                ..Outcome::default()
+            };
+        }
+    };
+    let decider = plan.decider.as_ref().map(|decider| &decider.policy);
+    let invalidates = invalidate::resolve(&adjustment.invalidate, Some(&call.head), decider)
+        .iter()
+        .map(|selector| format!("{selector:?}"))
+        .collect();
+    let judged = store::decide_storage(
+        call,
+        plan,
+        &received,
+        assumed.status,
+        headers,
+        &assessment,
+        &adjustment,
+    );
+    match judged {
+        Judged::Refuse { reason, .. } => Outcome {
+            refusal: Some(reason.into_owned()),
+            invalidates,
+            ..Outcome::default()
+        },
+        Judged::Store(head) => {
+            let freshness = &head.freshness;
+            Outcome {
+                stored: true,
+                refusal: None,
+                lifetime_ms: millis(freshness.lifetime.saturating_sub(freshness.age(call.now))),
+                stale_while_revalidate_ms: millis(freshness.stale_while_revalidate),
+                stale_if_error_ms: millis(freshness.stale_if_error),
+                memory_ms: head.memory_until.map(|until| millis(until.since(call.now))),
+                shared: head.shared,
+                tags: head.tags.iter().map(str::to_owned).collect(),
+                invalidates,
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn frame(route: &Route, head: &RequestHead) -> Explanation {
+    Explanation {
+        url: super::keys::target_uri(head),
+        method: head.method.to_string(),
+        route: route.label.to_string(),
+        params: head
+            .params
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value).into_owned(),
+                )
+            })
+            .collect(),
+        upstream: route.upstream.name().to_owned(),
+        policy: None,
+        reads: Vec::new(),
+        impure: false,
+        decision: "lookup",
+        reason: None,
+        status: None,
+        key: None,
+        key_parts: Vec::new(),
+        tags: Vec::new(),
+        response: None,
+        stored: None,
+    }
+}
+
+fn part(part: &Part) -> String {
+    match part {
+        Part::Text(text) => format!("text {text:?}"),
+        Part::Input(Input::Header(name)) if SECRET.contains(&name.as_str()) => {
+            format!("header {name} (its value stands in the key)")
+        }
+        Part::Input(input) => input.to_string(),
+    }
+}
+
+fn read_line(read: &Read) -> ReadLine {
+    let secret = match &read.input {
+        ReadInput::Header(name) => SECRET.contains(&&**name),
+        ReadInput::Cookie(_) => true,
+        _ => false,
+    };
+    let shown = |value: &[u8]| match secret {
+        true => "(redacted)".to_owned(),
+        false => String::from_utf8_lossy(value).into_owned(),
+    };
+    ReadLine {
+        input: read.input.to_string(),
+        answer: match &read.answer {
+            Answer::Absent => None,
+            Answer::One(value) => Some(vec![shown(value)]),
+            Answer::Many(values) => Some(values.iter().map(|value| shown(value)).collect()),
+        },
+    }
+}
+
+fn stored(state: &'static str, object: &Object, now: weir_semantics::Timestamp) -> Stored {
+    Stored {
+        state,
+        status: object.status.as_u16(),
+        ttl: object.freshness.ttl_secs(now),
+        age: object.freshness.age(now).as_secs(),
+        stale_while_revalidate_ms: millis(object.freshness.stale_while_revalidate),
+        stale_if_error_ms: millis(object.freshness.stale_if_error),
+        tags: object.tags.iter().map(str::to_owned).collect(),
+        sequence: object.position.fleet,
+        policy: object.policy.as_deref().map(str::to_owned),
+        bytes: object.body.len(),
+    }
+}

@@ -1,0 +1,409 @@
+//! One fetch, in a task of its own, so that a client that leaves takes nothing from
+//! those who joined it: memory once more, Redis, the origin; then stored and streamed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use weir_semantics::{freshen, validates};
+use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
+use weir_store::log::Verdict;
+use weir_store::{Object, StoredHeaders};
+
+use super::assess::{Found, assess, find_in_memory, stands_in};
+use super::call::Call;
+use super::origin;
+use super::plan::Plan;
+use super::store::{self, Judged, Received};
+use crate::metrics::status_class;
+use crate::upstream::{OriginBody, UpstreamError, UpstreamErrorKind};
+
+/// What the one who started a fill is told besides its outcome.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It was found in this tier.
+    Found(&'static str),
+    /// The origin confirmed the object: 304.
+    Confirmed,
+    /// The origin sent it, with this status.
+    Fetched(StatusCode),
+    /// The origin confirmed the object, but in a way that makes it this request's alone.
+    Own(Arc<Object>),
+    /// It may not be stored: the response is for this request alone.
+    Refused {
+        /// The response, its body still to come.
+        response: Box<Response<OriginBody>>,
+        /// Why, for Cache-Status.
+        reason: Cow<'static, str>,
+    },
+    /// There was no response.
+    Failed(UpstreamErrorKind),
+}
+
+/// Starts the task.
+pub(super) fn spawn(
+    call: Call,
+    plan: Arc<Plan>,
+    base: Option<Arc<Object>>,
+    obligation: Obligation,
+    tell: oneshot::Sender<Told>,
+) {
+    let running = call.node.metrics().fill_started();
+    tokio::spawn(async move {
+        let _running = running;
+        Filling {
+            call,
+            plan,
+            tell: Some(tell),
+        }
+        .run(base, obligation)
+        .await;
+    });
+}
+
+struct Filling {
+    call: Call,
+    plan: Arc<Plan>,
+    tell: Option<oneshot::Sender<Told>>,
+}
+
+impl Filling {
+    fn tell(&mut self, told: Told) {
+        if let Some(tell) = self.tell.take() {
+            // Nobody listens when the client has left.
+            let _ = tell.send(told);
+        }
+    }
+
+    async fn run(mut self, mut base: Option<Arc<Object>>, obligation: Obligation) {
+        if let Some(object) = self.in_memory(base.as_ref()) {
+            self.tell(Told::Found("memory"));
+            return obligation.refreshed(object);
+        }
+        match self.in_redis(base.as_ref()).await {
+            Some(Found::Fresh(object) | Found::Stale(object)) => {
+                self.tell(Told::Found("redis"));
+                return obligation.refreshed(object);
+            }
+            Some(Found::Confirm(object, _)) => base = Some(object),
+            Some(Found::Nothing) | None => {}
+        }
+        // Hard-purged since it was looked up: no base of anything any more.
+        base = base.filter(|object| self.call.node.log.verdict(object) != Verdict::Dead);
+        let request = origin::fetch(&self.call.head, &self.plan, base.as_deref());
+        let node = Arc::clone(&self.call.node);
+        let request_time = node.clock.now();
+        node.metrics().origin_request();
+        let result = self.call.route.upstream.fetch(&request).await;
+        let response_time = node.clock.now();
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => return self.failed(obligation, &error),
+        };
+        let upstream = self.call.route.upstream.name();
+        node.metrics()
+            .origin_result(upstream, status_class(response.status()));
+        if is_server_failure(response.status())
+            && base
+                .as_ref()
+                .is_some_and(|base| stands_in(&node, base, &self.call.head, response_time))
+        {
+            // Readers fall back on what they hold.
+            let text = format!("the origin answered {}", response.status());
+            return obligation.fail(FillError::Origin(text.into()));
+        }
+        let received = Received {
+            request_headers: &request.headers,
+            request_time,
+            response_time,
+        };
+        if response.status() == StatusCode::NOT_MODIFIED {
+            match base {
+                Some(base) => self.confirmed(&received, &base, response, obligation).await,
+                None => self.unasked_304(obligation),
+            }
+            return;
+        }
+        self.fetched(&received, response, obligation).await;
+    }
+
+    /// What another fill has put into memory since this request looked. A request that
+    /// came to have an object confirmed accepts only a newer one.
+    fn in_memory(&self, base: Option<&Arc<Object>>) -> Option<Arc<Object>> {
+        let Call {
+            node, route, head, ..
+        } = &self.call;
+        match find_in_memory(node, route, self.plan.key.as_str(), head, node.clock.now()) {
+            Found::Fresh(object)
+                if base.is_none_or(|base| base.freshness.received < object.freshness.received) =>
+            {
+                Some(object)
+            }
+            _ => None,
+        }
+    }
+
+    async fn in_redis(&self, base: Option<&Arc<Object>>) -> Option<Found> {
+        let Call {
+            node, route, head, ..
+        } = &self.call;
+        let redis = node.redis.as_ref()?;
+        let object = match redis.get(self.plan.key.as_str(), &head.headers).await {
+            Ok(object) => object?,
+            Err(error) => {
+                tracing::debug!(%error, "Redis gave no answer; going to the origin");
+                return None;
+            }
+        };
+        if base.is_some_and(|base| base.freshness.received >= object.freshness.received) {
+            return None;
+        }
+        let found = assess(node, route, object, head, node.clock.now());
+        if let Found::Fresh(object) | Found::Stale(object) | Found::Confirm(object, _) = &found {
+            node.memory.insert(Arc::clone(object));
+        }
+        Some(found)
+    }
+
+    fn failed(&mut self, obligation: Obligation, error: &UpstreamError) {
+        let upstream = self.call.route.upstream.name();
+        self.call
+            .node
+            .metrics()
+            .origin_result(upstream, error.kind.as_str());
+        tracing::warn!(upstream, route = %self.call.route.label, %error, "no response from the origin");
+        self.tell(Told::Failed(error.kind));
+        obligation.fail(fill_error(error));
+    }
+
+    /// A 304 to a request without conditions means nothing that could be served.
+    fn unasked_304(&mut self, obligation: Obligation) {
+        tracing::warn!(
+            upstream = self.call.route.upstream.name(),
+            url = %self.plan.url,
+            "the origin answered 304 to a request without conditions"
+        );
+        self.tell(Told::Failed(UpstreamErrorKind::Broken));
+        obligation.fail(FillError::Origin(
+            "the origin answered 304 to a request without conditions".into(),
+        ));
+    }
+
+    /// RFC 9111 section 4.3.4. The new object carries this fill's position, from before
+    /// the question was asked.
+    async fn confirmed(
+        mut self,
+        received: &Received<'_>,
+        base: &Arc<Object>,
+        response: Response<OriginBody>,
+        obligation: Obligation,
+    ) {
+        let stored = base.headers.to_header_map();
+        if !validates(&stored, response.headers()) {
+            // It confirms something that this node does not hold. The next request
+            // fetches the whole.
+            self.call.node.memory.remove(self.plan.key.as_str());
+            return self.unasked_304(obligation);
+        }
+        let headers = freshen(&stored, response.headers());
+        let judged = store::judge(&self.call, &self.plan, received, base.status, headers).await;
+        match judged {
+            Judged::Store(head) => {
+                let object = Arc::new(Object {
+                    key: self.plan.key.clone(),
+                    url: self.plan.url.clone(),
+                    status: head.status,
+                    headers: head.headers,
+                    body: base.body.clone(),
+                    trailers: base.trailers.clone(),
+                    vary: head.vary,
+                    tags: head.tags,
+                    freshness: head.freshness,
+                    memory_until: head.memory_until,
+                    shared: head.shared,
+                    position: obligation.fill().position(),
+                    policy: head.policy,
+                    validated: Default::default(),
+                });
+                store::keep(&self.call.node, &object);
+                self.tell(Told::Confirmed);
+                obligation.refreshed(object);
+            }
+            Judged::Refuse {
+                reason, headers, ..
+            } => {
+                // It may not be kept any longer. It is the answer to this request, and,
+                // since the 304 may have made it private, to no other.
+                let node = Arc::clone(&self.call.node);
+                node.metrics().not_stored(&reason);
+                node.memory.remove(self.plan.key.as_str());
+                let mut object = Object::clone(base);
+                object.headers = StoredHeaders::from_map(&headers);
+                object.freshness.received = received.response_time;
+                self.tell(Told::Own(Arc::new(object)));
+                obligation.uncacheable();
+            }
+        }
+    }
+
+    async fn fetched(
+        mut self,
+        received: &Received<'_>,
+        response: Response<OriginBody>,
+        obligation: Obligation,
+    ) {
+        let (mut parts, body) = response.into_parts();
+        let length = content_length(&parts.headers);
+        let headers = std::mem::take(&mut parts.headers);
+        let judged = store::judge(&self.call, &self.plan, received, parts.status, headers).await;
+        let node = Arc::clone(&self.call.node);
+        match judged {
+            Judged::Store(head) if length.is_none_or(|length| length <= node.cache.max_object) => {
+                node.marks.lift(self.plan.key.as_str());
+                self.tell(Told::Fetched(parts.status));
+                let mut head = *head;
+                head.length = length;
+                pump(&self.call, obligation.head(head), body).await;
+            }
+            Judged::Store(head) => {
+                self.refuse("too-large".into(), None, obligation, {
+                    parts.headers = head.headers.to_header_map();
+                    Response::from_parts(parts, body)
+                });
+            }
+            Judged::Refuse {
+                reason,
+                headers,
+                remember,
+            } => {
+                parts.headers = headers;
+                let response = Response::from_parts(parts, body);
+                self.refuse(reason, remember, obligation, response);
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        reason: Cow<'static, str>,
+        remember: Option<std::time::Duration>,
+        obligation: Obligation,
+        response: Response<OriginBody>,
+    ) {
+        let node = &self.call.node;
+        node.metrics().not_stored(&reason);
+        let remember = match &*reason {
+            "too-large" => Some(node.cache.uncacheable_for),
+            _ => remember,
+        };
+        if let Some(lasting) = remember {
+            node.marks
+                .mark(&self.plan.key, rules(&self.plan), lasting, node.clock.now());
+        }
+        self.tell(Told::Refused {
+            response: Box::new(response),
+            reason,
+        });
+        obligation.uncacheable();
+    }
+}
+
+/// What a mark's verdict rests on: under another policy it means nothing.
+pub(super) fn rules(plan: &Plan) -> u64 {
+    let Some(decider) = &plan.decider else {
+        return 0;
+    };
+    decider
+        .label
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+fn is_server_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+fn fill_error(error: &UpstreamError) -> FillError {
+    match error.kind {
+        UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::ResponseTimeout => {
+            FillError::Timeout
+        }
+        _ => FillError::Origin(error.to_string().into()),
+    }
+}
+
+/// The one legal Content-Length, if the response has one; hyper refuses the others.
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    std::str::from_utf8(headers.get(CONTENT_LENGTH)?.as_bytes())
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Moves the body to the readers and, if it is whole and small enough, into the tiers.
+async fn pump(call: &Call, mut writer: Writer, mut body: OriginBody) {
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                call.node
+                    .metrics()
+                    .origin_result(call.route.upstream.name(), error.kind.as_str());
+                tracing::warn!(upstream = call.route.upstream.name(), %error, "a body broke off");
+                return writer.fail(fill_error(&error));
+            }
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                if writer.push(data).await == Demand::Nobody {
+                    return writer.fail(FillError::Dropped);
+                }
+            }
+            Err(frame) => {
+                if let Ok(map) = frame.into_trailers() {
+                    trailers = Some(StoredHeaders::from_map(&map));
+                }
+            }
+        }
+    }
+    let ended = writer.finish(trailers, |object| store::keep(&call.node, object));
+    match ended {
+        Ok(Some(_)) => {}
+        Ok(None) => call.node.metrics().not_stored("too-large"),
+        Err(error) => {
+            tracing::warn!(upstream = call.route.upstream.name(), %error, "a body was refused");
+        }
+    }
+}
+
+/// A response's head as it is stored, for a write-through.
+pub(super) fn object_of(
+    plan: &Plan,
+    head: Head,
+    body: Bytes,
+    position: weir_store::Position,
+) -> Object {
+    Object {
+        key: plan.key.clone(),
+        url: plan.url.clone(),
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers: None,
+        vary: head.vary,
+        tags: head.tags,
+        freshness: head.freshness,
+        memory_until: head.memory_until,
+        shared: head.shared,
+        position,
+        policy: head.policy,
+        validated: Default::default(),
+    }
+}

@@ -1,0 +1,202 @@
+//! From what policies, clients and operators select to the invalidation log.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, Uri};
+use weir_policy::{CallError, Policy, RequestHead};
+use weir_store::KeyBuilder;
+use weir_store::log::{Receipt, Selector, Target};
+
+use super::call::Call;
+use super::decide::decide;
+use super::keys;
+use super::plan::{Decided, Decider, Plan};
+use crate::node::Node;
+use crate::request;
+
+/// What the policies made of a domain event.
+#[derive(Debug)]
+pub struct EventSelectors {
+    /// The policy's name.
+    pub policy: String,
+    /// What it selected.
+    pub selectors: Vec<Selector>,
+}
+
+impl Node {
+    /// Purges. When it returns, this node serves nothing of it any more.
+    pub async fn invalidate(&self, selectors: &[Selector]) -> Receipt {
+        self.metrics().invalidated();
+        self.log.invalidate(selectors, self.clock.now()).await
+    }
+
+    /// What a purge of a URL means: everything stored for it, and the key under which the
+    /// route would look it up now. `None` when the URL has no host.
+    pub async fn selectors_of_url(&self, url: &Uri, soft: bool) -> Option<Vec<Selector>> {
+        let selector = |target| Selector {
+            target,
+            host: None,
+            soft,
+        };
+        let mut selectors = vec![selector(Target::Url(normalised_url(url)?))];
+        if let Some(name) = self.key_name_of(url).await {
+            selectors.push(selector(Target::Key(name)));
+        }
+        Some(selectors)
+    }
+
+    async fn key_name_of(&self, url: &Uri) -> Option<String> {
+        let head = request::synthetic(
+            Method::GET,
+            url,
+            HeaderMap::new(),
+            IpAddr::from([127, 0, 0, 1]),
+        )
+        .ok()?;
+        let generation = self.generation();
+        let (route, head) = super::matched(&generation, head)?;
+        let mut builder = KeyBuilder::new();
+        match decide(self, route, &head, self.clock.now()).await {
+            Decided::Lookup(lookup, _) => keys::policy_key(
+                &mut builder,
+                keys::is_shared(route),
+                &head,
+                &lookup.namespace,
+                &lookup.key,
+            )
+            .ok()?,
+            Decided::Plain => keys::plain_key(&mut builder, keys::is_shared(route), &head).ok()?,
+            Decided::Pass { .. } | Decided::Respond(..) | Decided::Failed(_) => return None,
+        }
+        Some(builder.name().to_owned())
+    }
+
+    /// Asks every policy what a domain event makes invalid. Purges nothing.
+    ///
+    /// # Errors
+    /// When one policy fails: what it would have named is unknown, so the event must not
+    /// be acknowledged.
+    pub async fn event(&self, kind: &str, data: &str) -> Result<Vec<EventSelectors>, CallError> {
+        let generation = self.generation();
+        let mut selected = Vec::new();
+        for slot in generation.policies() {
+            slot.metrics.on_event.inc();
+            let selectors = slot
+                .current
+                .on_event(kind, data, self.clock.now().as_millis())
+                .await
+                .inspect_err(|error| super::decide::count(self, slot, "on-event", error))?;
+            let selectors = resolve(&selectors, None, Some(&slot.current));
+            if !selectors.is_empty() {
+                selected.push(EventSelectors {
+                    policy: slot.current.name().to_owned(),
+                    selectors,
+                });
+            }
+        }
+        Ok(selected)
+    }
+}
+
+/// Purges what a policy selected in `on-response`.
+pub(super) async fn selected(
+    call: &Call,
+    decider: Option<&Decider>,
+    selectors: &[weir_policy::Selector],
+) {
+    let resolved = resolve(
+        selectors,
+        Some(&call.head),
+        decider.map(|decider| &decider.policy),
+    );
+    if !resolved.is_empty() {
+        call.node.invalidate(&resolved).await;
+    }
+}
+
+/// Fills in what a policy's selectors leave to the host.
+pub(super) fn resolve(
+    selectors: &[weir_policy::Selector],
+    head: Option<&RequestHead>,
+    policy: Option<&Policy>,
+) -> Vec<Selector> {
+    let mut resolved = Vec::with_capacity(selectors.len());
+    for selector in selectors {
+        let mut push = |target| {
+            resolved.push(Selector {
+                target,
+                host: selector.host.clone(),
+                soft: selector.soft,
+            });
+        };
+        match &selector.target {
+            weir_policy::Target::Url(url) => match resolve_url(url, head) {
+                Some(url) => push(Target::Url(url)),
+                None => tracing::warn!(
+                    policy = policy.map(Policy::name),
+                    url,
+                    "a selector's URL was ignored: it is not absolute, and there is no request it could belong to"
+                ),
+            },
+            weir_policy::Target::Key { namespace, parts } => {
+                match keys::selector_key(namespace, parts, head) {
+                    Ok(key) => push(Target::Key(key.name().to_owned())),
+                    Err(error) => {
+                        tracing::warn!(policy = policy.map(Policy::name), %error, "a selector's key was ignored");
+                    }
+                }
+            }
+            weir_policy::Target::Tag(tag) => push(Target::Tag(tag.clone())),
+            weir_policy::Target::Namespace(namespace) => push(Target::Namespace(namespace.clone())),
+            weir_policy::Target::Prefix { namespace, prefix } => {
+                push(Target::Prefix(format!("{namespace}:{prefix}")));
+            }
+            weir_policy::Target::All => {
+                for namespace in policy.map(Policy::namespaces).unwrap_or_default() {
+                    push(Target::Namespace(namespace.clone()));
+                }
+            }
+        }
+    }
+    resolved
+}
+
+fn resolve_url(url: &str, head: Option<&RequestHead>) -> Option<String> {
+    if url.starts_with('/') {
+        let target = url.parse().ok()?;
+        return head.map(|head| keys::absolute(head, &target));
+    }
+    normalised_url(&url.parse().ok()?)
+}
+
+/// An absolute URL as objects carry it: the authority normalised, without a fragment.
+pub(super) fn normalised_url(url: &Uri) -> Option<String> {
+    let scheme = url.scheme_str()?.to_ascii_lowercase();
+    let host = request::normalise(url.authority()?.as_str().as_bytes()).ok()?;
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    Some(format!("{scheme}://{host}{target}"))
+}
+
+/// The target URI of a request.
+pub(super) fn uri_of(head: &RequestHead) -> Uri {
+    // It was parsed from a request before; should it not parse again, the path alone
+    // still names the request's own origin.
+    keys::target_uri(head)
+        .parse()
+        .unwrap_or_else(|_| Uri::from(head.target.clone()))
+}
+
+/// All that a request may have changed whose policy cannot be asked, softly.
+pub(super) fn everything_of(
+    head: &RequestHead,
+    plan: Option<&Plan>,
+    policy: Option<&Policy>,
+) -> Vec<Selector> {
+    let tags = plan.map(|plan| plan.tags.iter()).into_iter().flatten();
+    let namespaces = policy.map(Policy::namespaces).unwrap_or_default();
+    std::iter::once(Target::Url(keys::target_uri(head)))
+        .chain(tags.map(|tag| Target::Tag(tag.to_owned())))
+        .chain(namespaces.iter().cloned().map(Target::Namespace))
+        .map(|target| Selector::new(target).soft())
+        .collect()
+}

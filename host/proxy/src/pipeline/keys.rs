@@ -1,0 +1,147 @@
+//! From a policy's parts to keys, tags, selectors and origin targets: here the named
+//! inputs are filled in.
+
+use http::uri::PathAndQuery;
+use weir_policy::{Input, Part, RequestHead, Values};
+use weir_store::{Key, KeyBuilder, KeyError};
+
+use crate::generation::Route;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoKey {
+    /// It would not be legal.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It would be the same for requests that differ.
+    #[error(
+        "the policy's key names the parameter {{{0}}}, which the route's path pattern does not have"
+    )]
+    Param(Box<str>),
+}
+
+/// Writes the key of a lookup into `builder`.
+pub(crate) fn policy_key(
+    builder: &mut KeyBuilder,
+    shared: bool,
+    head: &RequestHead,
+    namespace: &str,
+    parts: &[Part],
+) -> Result<(), NoKey> {
+    begin(builder, shared, head)?;
+    builder.namespace(namespace)?;
+    add_parts(builder, Some(head), parts)
+}
+
+/// Writes the key by plain RFC 9111: the target URI (section 2).
+pub(crate) fn plain_key(
+    builder: &mut KeyBuilder,
+    shared: bool,
+    head: &RequestHead,
+) -> Result<(), NoKey> {
+    begin(builder, shared, head)?;
+    builder.target(head.target.as_str().as_bytes())?;
+    Ok(())
+}
+
+/// `namespace:part:part` of a selector, which names no origin.
+pub(crate) fn selector_key(
+    namespace: &str,
+    parts: &[Part],
+    head: Option<&RequestHead>,
+) -> Result<Key, NoKey> {
+    let mut builder = KeyBuilder::new();
+    builder.shared().namespace(namespace)?;
+    add_parts(&mut builder, head, parts)?;
+    Ok(builder.key()?)
+}
+
+fn begin(builder: &mut KeyBuilder, shared: bool, head: &RequestHead) -> Result<(), KeyError> {
+    if shared {
+        builder.shared();
+    } else {
+        builder.origin(head.scheme.as_str(), &head.host)?;
+    }
+    Ok(())
+}
+
+fn add_parts(
+    builder: &mut KeyBuilder,
+    head: Option<&RequestHead>,
+    parts: &[Part],
+) -> Result<(), NoKey> {
+    for part in parts {
+        match part {
+            Part::Input(Input::Param(name))
+                if head.is_some_and(|head| head.param(name).is_none()) =>
+            {
+                return Err(NoKey::Param(name.clone()));
+            }
+            Part::Text(text) => {
+                builder.part(text.as_bytes());
+            }
+            Part::Input(input) => match head.map(|head| input.values(head)) {
+                None | Some(Values::Absent) => {
+                    builder.absent();
+                }
+                Some(Values::One(value)) => {
+                    builder.part(&value);
+                }
+                Some(Values::Many(values)) => {
+                    builder.values(values.iter().map(AsRef::as_ref));
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The concatenation of parts, for tags: repeated values are joined by a comma, absent
+/// ones leave nothing.
+pub(crate) fn concatenate(head: &RequestHead, parts: &[Part]) -> String {
+    let mut text = Vec::new();
+    for part in parts {
+        match part {
+            Part::Text(own) => text.extend_from_slice(own.as_bytes()),
+            Part::Input(input) => match input.values(head) {
+                Values::Absent => {}
+                Values::One(value) => text.extend_from_slice(&value),
+                Values::Many(values) => {
+                    for (index, value) in values.iter().enumerate() {
+                        if index > 0 {
+                            text.push(b',');
+                        }
+                        text.extend_from_slice(value);
+                    }
+                }
+            },
+        }
+    }
+    match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }
+}
+
+/// The target URI of a request, absolute: the tag by which a purge of the URL finds the
+/// object. Shared routes keep it too, with the host that asked first.
+pub(crate) fn target_uri(head: &RequestHead) -> String {
+    absolute(head, &head.target)
+}
+
+/// A path on the request's own origin, absolute.
+pub(crate) fn absolute(head: &RequestHead, target: &PathAndQuery) -> String {
+    let target = target.as_str();
+    let mut uri =
+        String::with_capacity(head.scheme.as_str().len() + 3 + head.host.len() + target.len());
+    uri.push_str(head.scheme.as_str());
+    uri.push_str("://");
+    uri.push_str(&head.host);
+    uri.push_str(target);
+    uri
+}
+
+/// Whether a route's objects are shared by its hosts.
+pub(crate) fn is_shared(route: &Route) -> bool {
+    route.settings.shared
+}

@@ -1,0 +1,403 @@
+//! A GET or HEAD that memory could not answer at once: stale objects, joining or
+//! starting a fill, and what stands in when the origin fails.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{AGE, CONTENT_LENGTH, HeaderValue, RANGE};
+use http::{Method, Response, StatusCode};
+use tokio::sync::oneshot;
+use weir_semantics::{CacheStatus, Condition, Fwd, RequestDirectives, Why, evaluate};
+use weir_store::fill::{Begin, FillError, Head, Joined, Obligation, Outcome, Reader};
+use weir_store::log::Verdict;
+use weir_store::{Object, Tags};
+
+use super::assess::{Found, detail, find_in_memory, stands_in};
+use super::call::{Answer, Call};
+use super::fill::{self, Told};
+use super::forward;
+use super::plan::Plan;
+use super::serve::{self, CACHE_STATUS};
+use crate::body::Body;
+use crate::fill_body::FillBody;
+use crate::metrics::ResultKind;
+use crate::settings::RedisDown;
+
+/// How often a request joins another fill after one that did not suit it or was given
+/// up, before it fetches for itself.
+const JOINS: usize = 3;
+
+pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
+    let plan = Arc::new(plan);
+    // Only the origin knows what the client means to be sure of (RFC 9110 section 13.2.2).
+    if serve::has_preconditions(&call.head.headers) {
+        return forward::planned(call, &plan, Fwd::Bypass, "precondition").await;
+    }
+    let redis_out = call.node.redis_is_out();
+    if redis_out && call.route.settings.redis_down == RedisDown::Bypass {
+        return forward::planned(call, &plan, Fwd::Bypass, "redis-down").await;
+    }
+    let found = find_in_memory(
+        &call.node,
+        &call.route,
+        plan.key.as_str(),
+        &call.head,
+        call.now,
+    );
+    let (base, fwd) = match found {
+        Found::Fresh(object) => return hit(call, &plan, &object, "memory"),
+        Found::Stale(object) => {
+            revalidate_in_background(call, &plan, &object);
+            return stale(call, &plan, &object, None, "stale-while-revalidate");
+        }
+        Found::Confirm(object, Why::Request) => (Some(object), Fwd::Request),
+        Found::Confirm(object, _) => (Some(object), Fwd::Stale),
+        Found::Nothing => (None, Fwd::UriMiss),
+    };
+    if RequestDirectives::parse(&call.head.headers).only_if_cached {
+        return looked_up(
+            Answer::error(
+                StatusCode::GATEWAY_TIMEOUT,
+                "only-if-cached",
+                "nothing stored may be used, and the request wants nothing else",
+                ResultKind::Miss,
+            ),
+            &plan,
+        );
+    }
+    // A HEAD brings no body to store; a part is not worth fetching the whole for.
+    if base.is_none() && (call.head.method == Method::HEAD || call.head.headers.contains_key(RANGE))
+    {
+        return looked_up(forward::planned(call, &plan, fwd, "not-whole").await, &plan);
+    }
+    let _permit = match shed(call, redis_out) {
+        Ok(permit) => permit,
+        Err(overload) => return *overload,
+    };
+    fetch(call, &plan, base, fwd).await
+}
+
+/// With `redis_down = "shed"`: a place among the route's concurrent fetches, or 503.
+fn shed(
+    call: &Call,
+    redis_out: bool,
+) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Box<Answer>> {
+    if !redis_out || call.route.settings.redis_down != RedisDown::Shed {
+        return Ok(None);
+    }
+    match Arc::clone(&call.route.shed).try_acquire_owned() {
+        Ok(permit) => Ok(Some(permit)),
+        Err(_) => Err(Box::new(Answer::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shed",
+            "the cache is degraded and the origin has as many requests as it may; try again",
+            ResultKind::Refused,
+        ))),
+    }
+}
+
+async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fwd) -> Answer {
+    // A client that wants the origin's own word must not get one given before it asked.
+    let marks = &call.node.marks;
+    let mut alone =
+        fwd == Fwd::Request || marks.is_marked(plan.key.as_str(), fill::rules(plan), call.now);
+    for round in 0..=JOINS {
+        alone |= round == JOINS;
+        let (mut reader, told) = if alone {
+            start(
+                call,
+                plan,
+                base.clone(),
+                call.node.fills.alone(&plan.key, begin(call, plan)),
+            )
+        } else {
+            match join(call, plan) {
+                Joined::Start(obligation) => start(call, plan, base.clone(), obligation),
+                Joined::Wait(reader) => (reader, None),
+            }
+        };
+        let collapsed = told.is_none();
+        let outcome = reader.head().await;
+        // It was sent before the outcome was, so this does not wait.
+        let told = match told {
+            Some(told) => told.await.ok(),
+            None => None,
+        };
+        let suits = match &outcome {
+            Outcome::Head(head) => suits_head(call, plan, &reader, head),
+            Outcome::Complete(object) => object.vary.matches(&call.head.headers),
+            Outcome::Uncacheable | Outcome::Failed(_) => true,
+        };
+        if !suits && collapsed {
+            continue;
+        }
+        let about = About {
+            fwd,
+            collapsed,
+            told,
+        };
+        match outcome {
+            Outcome::Head(head) => return streamed(call, plan, reader, &head, &about),
+            Outcome::Complete(object) => return complete(call, plan, &object, &about),
+            Outcome::Uncacheable => match about.told {
+                Some(Told::Own(object)) => {
+                    return confirmed_alone(call, plan, &object, fwd);
+                }
+                Some(Told::Refused { response, reason }) => {
+                    return looked_up(
+                        forward::relay(call, *response, fwd, &reason, plan.decider.as_ref()),
+                        plan,
+                    );
+                }
+                // Somebody else's answer was not to be shared: on by ourselves, and waiting
+                // for nobody.
+                _ => alone = true,
+            },
+            Outcome::Failed(FillError::Dropped) if round < JOINS => {}
+            Outcome::Failed(error) => {
+                return failed(call, plan, base.as_ref(), &about, &error);
+            }
+        }
+    }
+    // Every round but the last may go on; the last starts a fill of its own, whose
+    // refusal is always told. A task that was cut down by the end of the runtime is left.
+    failed(
+        call,
+        plan,
+        base.as_ref(),
+        &About {
+            fwd,
+            collapsed: false,
+            told: None,
+        },
+        &FillError::Dropped,
+    )
+}
+
+/// What is known of a fetch besides its outcome.
+#[derive(Debug)]
+struct About {
+    fwd: Fwd,
+    collapsed: bool,
+    told: Option<Told>,
+}
+
+fn begin(call: &Call, plan: &Plan) -> Begin {
+    Begin {
+        url: plan.url.clone(),
+        tags: plan.tags.clone(),
+        position: call.node.log.position(),
+    }
+}
+
+fn join(call: &Call, plan: &Plan) -> Joined {
+    call.node.fills.join(
+        &plan.key,
+        &call.head.headers,
+        || begin(call, plan),
+        |fill| {
+            let log = &call.node.log;
+            let untouched =
+                |tags: &Tags| log.untouched(fill.key(), fill.url(), tags, fill.position());
+            untouched(fill.tags())
+                && untouched(&plan.tags)
+                && fill.head().is_none_or(|head| untouched(&head.tags))
+        },
+    )
+}
+
+/// A joined fill's head: does its variant suit, and was none of the tags that came with
+/// it purged before this request arrived?
+fn suits_head(call: &Call, plan: &Plan, reader: &Reader, head: &Head) -> bool {
+    head.vary.matches(&call.head.headers)
+        && call
+            .node
+            .log
+            .untouched(&plan.key, &plan.url, &head.tags, reader.fill().position())
+}
+
+fn start(
+    call: &Call,
+    plan: &Arc<Plan>,
+    base: Option<Arc<Object>>,
+    obligation: Obligation,
+) -> (Reader, Option<oneshot::Receiver<Told>>) {
+    let reader = obligation.reader();
+    let (tell, told) = oneshot::channel();
+    fill::spawn(call.clone(), Arc::clone(plan), base, obligation, tell);
+    (reader, Some(told))
+}
+
+/// RFC 5861 section 3: the client does not wait for it.
+fn revalidate_in_background(call: &Call, plan: &Arc<Plan>, object: &Arc<Object>) {
+    if let Joined::Start(obligation) = join(call, plan) {
+        // Its reader is dropped at once: the fill goes on, since it can be stored.
+        drop(start(call, plan, Some(Arc::clone(object)), obligation));
+    }
+}
+
+fn looked_up(mut answer: Answer, plan: &Plan) -> Answer {
+    answer.looked_up = Some(plan.key.namespace().map(Box::from));
+    answer
+}
+
+fn label(plan: &Plan) -> Option<&str> {
+    plan.decider.as_ref().map(|decider| &*decider.label)
+}
+
+fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer {
+    let detail = detail(tier, label(plan));
+    let status = CacheStatus {
+        hit: true,
+        ttl: Some(object.freshness.ttl_secs(call.now)),
+        detail: Some(&detail),
+        ..CacheStatus::default()
+    };
+    looked_up(
+        Answer::without_lookup(
+            serve::from_object(object, &call.head, call.now, &status),
+            ResultKind::Hit,
+        ),
+        plan,
+    )
+}
+
+fn stale(call: &Call, plan: &Plan, object: &Object, fwd: Option<Fwd>, why: &'static str) -> Answer {
+    let now = call.node.clock.now();
+    let detail = detail(why, label(plan));
+    let ttl = match call.node.log.verdict(object) {
+        // A soft purge ended its lifetime then, whatever was left of it.
+        Verdict::Soft(since) => -i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX),
+        Verdict::Valid | Verdict::Dead => object.freshness.ttl_secs(now),
+    };
+    let status = CacheStatus {
+        hit: fwd.is_none(),
+        fwd,
+        ttl: Some(ttl.min(object.freshness.ttl_secs(now))),
+        detail: Some(&detail),
+        ..CacheStatus::default()
+    };
+    looked_up(
+        Answer::without_lookup(
+            serve::from_object(object, &call.head, now, &status),
+            ResultKind::Stale,
+        ),
+        plan,
+    )
+}
+
+/// An object that is whole: found in another tier, confirmed by the origin, or fetched
+/// so fast that the body was there with the head.
+fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer {
+    let (fwd_status, result) = match &about.told {
+        Some(Told::Found(tier)) => return hit(call, plan, object, tier),
+        Some(Told::Confirmed) => (Some(StatusCode::NOT_MODIFIED), ResultKind::Revalidated),
+        Some(Told::Fetched(status)) => (Some(*status), ResultKind::Miss),
+        // It was made before this request came: whoever leads the fill found it in a tier.
+        _ if object.freshness.received < call.now => return hit(call, plan, object, "redis"),
+        _ => (None, ResultKind::Miss),
+    };
+    let now = call.node.clock.now();
+    let status = CacheStatus {
+        fwd: Some(about.fwd),
+        fwd_status,
+        ttl: Some(object.freshness.ttl_secs(now)),
+        stored: !about.collapsed,
+        collapsed: about.collapsed,
+        detail: label(plan),
+        ..CacheStatus::default()
+    };
+    looked_up(
+        Answer::without_lookup(serve::from_object(object, &call.head, now, &status), result),
+        plan,
+    )
+}
+
+/// An object that the origin confirmed for this request alone.
+fn confirmed_alone(call: &Call, plan: &Plan, object: &Object, fwd: Fwd) -> Answer {
+    let status = CacheStatus {
+        fwd: Some(fwd),
+        fwd_status: Some(StatusCode::NOT_MODIFIED),
+        detail: label(plan),
+        ..CacheStatus::default()
+    };
+    let now = call.node.clock.now();
+    looked_up(
+        Answer::without_lookup(
+            serve::from_object(object, &call.head, now, &status),
+            ResultKind::Revalidated,
+        ),
+        plan,
+    )
+}
+
+/// A response that is stored while it is sent.
+fn streamed(call: &Call, plan: &Plan, reader: Reader, head: &Head, about: &About) -> Answer {
+    let now = call.node.clock.now();
+    let status = CacheStatus {
+        fwd: Some(about.fwd),
+        fwd_status: (!about.collapsed).then_some(head.status),
+        ttl: Some(head.freshness.ttl_secs(now)),
+        stored: !about.collapsed,
+        collapsed: about.collapsed,
+        detail: label(plan),
+        ..CacheStatus::default()
+    };
+    let mut headers = head.headers.to_header_map();
+    let not_modified =
+        evaluate(&call.head.headers, head.status, &headers) == Condition::NotModified;
+    let mut response = if not_modified {
+        serve::not_modified(&headers)
+    } else {
+        if let Some(length) = head.length {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let body = if call.head.method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::Fill(FillBody::new(reader, head.length))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = headers;
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(AGE, HeaderValue::from(head.freshness.age(now).as_secs()));
+    headers.append(CACHE_STATUS, status.to_header_value());
+    looked_up(Answer::without_lookup(response, ResultKind::Miss), plan)
+}
+
+/// No response: something stale if it may stand in, else 502 or 504.
+fn failed(
+    call: &Call,
+    plan: &Plan,
+    base: Option<&Arc<Object>>,
+    about: &About,
+    error: &FillError,
+) -> Answer {
+    let now = call.node.clock.now();
+    let known = match find_in_memory(&call.node, &call.route, plan.key.as_str(), &call.head, now) {
+        Found::Fresh(object) | Found::Stale(object) | Found::Confirm(object, _) => Some(object),
+        Found::Nothing => base.cloned(),
+    };
+    if let Some(object) = known
+        && object.vary.matches(&call.head.headers)
+        && stands_in(&call.node, &object, &call.head, now)
+    {
+        return stale(call, plan, &object, Some(about.fwd), "stale-if-error");
+    }
+    let (status, reason): (StatusCode, Cow<'static, str>) = match (&about.told, error) {
+        (Some(Told::Failed(kind)), _) => (kind.status(), kind.as_str().into()),
+        (_, FillError::Timeout) => (StatusCode::GATEWAY_TIMEOUT, "response-timeout".into()),
+        _ => (StatusCode::BAD_GATEWAY, "origin-failed".into()),
+    };
+    let text = match status {
+        StatusCode::GATEWAY_TIMEOUT => "the origin did not answer in time",
+        _ => "the origin could not be reached or broke off",
+    };
+    looked_up(
+        forward::origin_error(status, about.fwd, &reason, text),
+        plan,
+    )
+}

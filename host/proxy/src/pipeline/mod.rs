@@ -1,0 +1,311 @@
+//! The way of a request, in order: head, route, decision, lookup (memory, Redis, origin),
+//! store, answer. A hit in memory whose policy need not be awaited is answered without a
+//! future of its own; everything else goes on in [`slow`].
+
+mod assess;
+mod call;
+mod change;
+mod decide;
+pub(crate) mod explain;
+mod fill;
+mod forward;
+pub(crate) mod invalidate;
+mod keys;
+mod lookup;
+mod origin;
+mod plan;
+mod serve;
+mod store;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use weir_policy::{Reply, RequestHead, percent_decode};
+use weir_semantics::{CacheStatus, Timestamp};
+use weir_store::KeyBuilder;
+
+use self::assess::{Found, find_in_memory};
+use self::call::{Answer, Call};
+use self::decide::{decide, decide_now};
+use self::plan::{Decided, Plan};
+use crate::body::Body;
+use crate::generation::{Generation, Route};
+use crate::metrics::ResultKind;
+use crate::node::Node;
+use crate::request::{self, Malformed};
+
+thread_local! {
+    /// The buffer that keys of hits are written to.
+    static KEY: RefCell<KeyBuilder> = RefCell::new(KeyBuilder::new());
+}
+
+/// The answer to a request: at hand for most hits, else a future.
+pub enum Answering {
+    /// At hand.
+    Ready(Option<Response<Body>>),
+    /// Under way.
+    Slow(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Slow(_) => "Slow",
+        })
+    }
+}
+
+impl Future for Answering {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        match self.get_mut() {
+            Self::Ready(response) => match response.take() {
+                Some(response) => Poll::Ready(response),
+                // Polled after it was ready, which no executor does.
+                None => Poll::Pending,
+            },
+            Self::Slow(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Node {
+    /// Answers a request. Never fails: what goes wrong is an answer too.
+    pub fn handle(self: &Arc<Self>, client: IpAddr, request: Request<Incoming>) -> Answering {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let version = parts.version;
+        let head = match request::head(parts, client) {
+            Ok(head) => head,
+            Err(malformed) => {
+                return Answering::Ready(Some(refused(malformed, version)));
+            }
+        };
+        let generation = self.generation_now();
+        let Some((route, head)) = matched(&generation, head) else {
+            return Answering::Ready(Some(no_route()));
+        };
+        let now = self.clock.now();
+        let mut decided = None;
+        if is_retrieval(&head.method) && body.is_end_stream() {
+            decided = decide_now(self, route, &head, now);
+            if let Some(decided) = &decided
+                && let Some(answer) = self.hit(route, &head, decided, now)
+            {
+                return Answering::Ready(Some(finish(self, route, &head, started, answer)));
+            }
+        }
+        let call = Call {
+            node: Arc::clone(self),
+            generation: Arc::clone(&generation),
+            route: Arc::clone(route),
+            head,
+            now,
+            started,
+        };
+        Answering::Slow(Box::pin(slow(call, body, decided)))
+    }
+
+    /// The hit path: a fresh object in memory, or nothing.
+    fn hit(
+        &self,
+        route: &Route,
+        head: &RequestHead,
+        decided: &Decided,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        if serve::has_preconditions(&head.headers) {
+            return None;
+        }
+        let (namespace, decider) = match decided {
+            Decided::Lookup(lookup, decider) => (Some(lookup.namespace.as_str()), Some(decider)),
+            Decided::Plain => (None, None),
+            _ => return None,
+        };
+        let found = KEY.with_borrow_mut(|builder| {
+            match decided {
+                Decided::Lookup(lookup, _) => keys::policy_key(
+                    builder,
+                    keys::is_shared(route),
+                    head,
+                    &lookup.namespace,
+                    &lookup.key,
+                ),
+                _ => keys::plain_key(builder, keys::is_shared(route), head),
+            }
+            .ok()?;
+            match find_in_memory(self, route, builder.as_str(), head, now) {
+                Found::Fresh(object) => Some(object),
+                _ => None,
+            }
+        })?;
+        let detail = assess::detail("memory", decider.map(|decider| &*decider.label));
+        let status = CacheStatus {
+            hit: true,
+            ttl: Some(found.freshness.ttl_secs(now)),
+            detail: Some(&detail),
+            ..CacheStatus::default()
+        };
+        if let Some(metrics) = route.namespace(namespace) {
+            metrics.looked_up(ResultKind::Hit);
+        }
+        Some(Answer::without_lookup(
+            serve::from_object(&found, head, now, &status),
+            ResultKind::Hit,
+        ))
+    }
+}
+
+/// The route of a request, and its head with the parameters of the route's pattern.
+fn matched(
+    generation: &Generation,
+    mut head: RequestHead,
+) -> Option<(&Arc<Route>, Arc<RequestHead>)> {
+    // Cloned since the parameters borrow from it: a counter, no copy.
+    let target = head.target.clone();
+    let matched = generation.router().find(&head.host, target.path())?;
+    for (name, value) in matched.params.iter() {
+        let value = percent_decode(value).into_owned();
+        head.params.push((Arc::from(name), value));
+    }
+    Some((matched.route, Arc::new(head)))
+}
+
+/// Whether the method only retrieves, so that a stored response may answer it.
+fn is_retrieval(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+/// Whatever follows on the connection may be part of what was malformed.
+fn refused(malformed: Malformed, version: Version) -> Response<Body> {
+    let mut response = Answer::error(
+        StatusCode::BAD_REQUEST,
+        "malformed",
+        &malformed.to_string(),
+        ResultKind::Refused,
+    )
+    .response;
+    if version < Version::HTTP_2 {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn no_route() -> Response<Body> {
+    Answer::error(
+        StatusCode::NOT_FOUND,
+        "no-route",
+        "no route takes this host and path",
+        ResultKind::Refused,
+    )
+    .response
+}
+
+/// Everything but hits in memory.
+async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<Body> {
+    let decided = match decided {
+        Some(decided) => decided,
+        None => decide(&call.node, &call.route, &call.head, call.now).await,
+    };
+    let answer = match decided {
+        Decided::Respond(reply, decider) => respond(*reply, &decider.label),
+        Decided::Failed(error) => Answer::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("policy-{}", error.token()),
+            "the policy of this route failed",
+            ResultKind::PolicyError,
+        ),
+        Decided::Pass {
+            reason,
+            note,
+            decider,
+        } => forward::pass(&call, body, &reason, note, decider).await,
+        Decided::Plain => match Plan::plain(&call.route, &call.head) {
+            Ok(plan) => dispatch(&call, plan, body).await,
+            Err(error) => unplanned(&call, body, &error).await,
+        },
+        Decided::Lookup(lookup, decider) => {
+            match Plan::of_policy(&call.route, &call.head, *lookup, decider) {
+                Ok(plan) => dispatch(&call, plan, body).await,
+                Err(error) => unplanned(&call, body, &error).await,
+            }
+        }
+    };
+    if let Some(namespace) = &answer.looked_up
+        && let Some(metrics) = call.route.namespace(namespace.as_deref())
+    {
+        metrics.looked_up(answer.result);
+    }
+    finish(&call.node, &call.route, &call.head, call.started, answer)
+}
+
+async fn dispatch(call: &Call, plan: Plan, body: Incoming) -> Answer {
+    if !is_retrieval(&call.head.method) {
+        return change::change(call, plan, body).await;
+    }
+    if !body.is_end_stream() {
+        // A GET whose body an origin may heed has no key that says so.
+        let decider = plan.decider.clone();
+        return forward::pass(call, body, "request-body", plan.note, decider).await;
+    }
+    lookup::lookup(call, plan).await
+}
+
+/// A decision that cannot be carried out is forwarded: passing is always safe.
+async fn unplanned(call: &Call, body: Incoming, error: &plan::PlanError) -> Answer {
+    tracing::warn!(route = %call.route.label, %error, "a request was passed: its key cannot be made");
+    forward::pass(call, body, "no-key", Bytes::new(), None).await
+}
+
+fn respond(reply: Reply, label: &str) -> Answer {
+    let mut headers: HeaderMap = reply.headers;
+    let status = CacheStatus {
+        detail: Some(label),
+        ..CacheStatus::default()
+    };
+    headers.append(serve::CACHE_STATUS, status.to_header_value());
+    Answer::without_lookup(
+        serve::with(reply.status, headers, reply.body),
+        ResultKind::Respond,
+    )
+}
+
+/// Counts, logs, and lets the response go.
+fn finish(
+    node: &Node,
+    route: &Route,
+    head: &RequestHead,
+    started: Instant,
+    answer: Answer,
+) -> Response<Body> {
+    let took = started.elapsed();
+    route.metrics.finished(answer.result, took);
+    if node.cache.access_log {
+        tracing::info!(
+            target: "access",
+            client = %head.client,
+            method = %head.method,
+            host = %head.host,
+            path = head.path(),
+            status = answer.response.status().as_u16(),
+            result = answer.result.as_str(),
+            route = %route.label,
+            seconds = took.as_secs_f64(),
+            "request"
+        );
+    }
+    answer.response
+}

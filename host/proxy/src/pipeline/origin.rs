@@ -1,0 +1,154 @@
+//! The request that goes to an origin.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::{Method, Version};
+use weir_policy::RequestHead;
+use weir_semantics::{conditional_headers, strip_conditions, strip_hop_by_hop};
+use weir_store::Object;
+
+use super::plan::Plan;
+use crate::upstream::OriginRequest;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The request as the client made it, for a response that nobody else will see.
+pub(crate) fn forwarded(head: &RequestHead, plan: Option<&Plan>) -> OriginRequest {
+    let mut headers = end_to_end(head);
+    let target = edit(head, plan, &mut headers);
+    OriginRequest {
+        method: head.method.clone(),
+        target,
+        headers,
+    }
+}
+
+/// The request whose response may be stored: a GET for the whole representation, made
+/// conditional when there is one to confirm.
+pub(crate) fn fetch(head: &RequestHead, plan: &Plan, base: Option<&Object>) -> OriginRequest {
+    let mut headers = end_to_end(head);
+    strip_conditions(&mut headers);
+    if let Some(base) = base {
+        headers.extend(conditional_headers(&base.headers.to_header_map()));
+    }
+    let target = edit(head, Some(plan), &mut headers);
+    OriginRequest {
+        method: Method::GET,
+        target,
+        headers,
+    }
+}
+
+fn end_to_end(head: &RequestHead) -> HeaderMap {
+    let mut headers = head.headers.clone();
+    strip_hop_by_hop(&mut headers);
+    if let Ok(host) = HeaderValue::from_str(&head.host) {
+        headers.insert(HOST, host);
+    }
+    append_list(&mut headers, X_FORWARDED_FOR, &head.client.to_string());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    add_via(&mut headers, Version::HTTP_11);
+    headers
+}
+
+/// RFC 9110 section 7.6.3.
+pub(crate) fn add_via(headers: &mut HeaderMap, received: Version) {
+    let hop = match received {
+        Version::HTTP_2 => "2 weir",
+        Version::HTTP_10 => "1.0 weir",
+        _ => "1.1 weir",
+    };
+    append_list(headers, VIA, hop);
+}
+
+fn append_list(headers: &mut HeaderMap, name: HeaderName, member: &str) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(member.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
+        headers.insert(name, value);
+    }
+}
+
+fn edit(
+    head: &RequestHead,
+    plan: Option<&Plan>,
+    headers: &mut HeaderMap,
+) -> http::uri::PathAndQuery {
+    let Some(plan) = plan else {
+        return head.target.clone();
+    };
+    for (name, value) in &plan.origin_headers {
+        match value {
+            Some(value) => {
+                headers.insert(name.clone(), value.clone());
+            }
+            None => {
+                headers.remove(name);
+            }
+        }
+    }
+    plan.origin_target
+        .clone()
+        .unwrap_or_else(|| head.target.clone())
+}
+
+/// A path and query from text that may hold any byte: what a target cannot hold is
+/// percent-encoded.
+pub(crate) fn target_from(text: &str) -> Option<http::uri::PathAndQuery> {
+    let mut target = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!' | b'#'..=b'~'
+                if !matches!(
+                    byte,
+                    b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#'
+                ) =>
+            {
+                target.push(char::from(byte));
+            }
+            // Writing to a String cannot fail.
+            _ => drop(write!(target, "%{byte:02X}")),
+        }
+    }
+    if !target.starts_with('/') {
+        return None;
+    }
+    target.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_made_safe_and_must_begin_with_a_slash() {
+        assert_eq!(target_from("/a b?x=ä").unwrap().as_str(), "/a%20b?x=%C3%A4");
+        assert_eq!(
+            target_from("/a\r\nX: y").unwrap().as_str(),
+            "/a%0D%0AX:%20y"
+        );
+        assert!(target_from("a").is_none());
+        assert_eq!(target_from("/a%2Fb#c").unwrap().as_str(), "/a%2Fb%23c");
+    }
+
+    #[test]
+    fn lists_grow_at_the_end() {
+        let mut headers = HeaderMap::new();
+        headers.append(VIA, HeaderValue::from_static("1.0 first"));
+        headers.append(VIA, HeaderValue::from_static("1.1 second"));
+        add_via(&mut headers, Version::HTTP_2);
+        assert_eq!(headers[VIA], "1.0 first, 1.1 second, 2 weir");
+        assert_eq!(headers.get_all(VIA).iter().count(), 1);
+    }
+}

@@ -1,0 +1,154 @@
+//! What was decided about a request, with every named input filled in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use weir_policy::{CallError, Lookup, Part, Policy, Reply, RequestHead};
+use weir_store::{Key, KeyBuilder, KeyError, Tags, TagsError};
+
+use super::keys::{self, NoKey};
+use super::origin::target_from;
+use crate::generation::Route;
+
+/// Who answers for a decision: the policy whose `on-response` is called, if any.
+#[derive(Debug, Clone)]
+pub(crate) struct Decider {
+    /// The policy.
+    pub policy: Policy,
+    /// `name@version`.
+    pub label: Arc<str>,
+}
+
+/// A decision about one request.
+#[derive(Debug)]
+pub(crate) enum Decided {
+    /// Look up under a policy's key.
+    Lookup(Box<Lookup>, Decider),
+    /// Look up under the target URI, by RFC 9111 alone.
+    Plain,
+    /// Forward only.
+    Pass {
+        /// Why, for Cache-Status.
+        reason: String,
+        /// For `on-response`.
+        note: Bytes,
+        /// Who said so; nobody when the policy failed.
+        decider: Option<Decider>,
+    },
+    /// Answer at the edge.
+    Respond(Box<Reply>, Decider),
+    /// The policy failed, and the route wants an error for that.
+    Failed(CallError),
+}
+
+/// A lookup, ready to be made.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The key.
+    pub key: Key,
+    /// The target URI, absolute.
+    pub url: Box<str>,
+    /// Tags known before the response.
+    pub tags: Tags,
+    /// For `on-response`.
+    pub note: Bytes,
+    /// What the origin is asked for instead of the client's target.
+    pub origin_target: Option<PathAndQuery>,
+    /// Header fields replaced or removed on the way to the origin.
+    pub origin_headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Whose `on-response` is called.
+    pub decider: Option<Decider>,
+}
+
+/// Why a decision cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanError {
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Tags(#[from] TagsError),
+    #[error("the policy's origin target is not a path and query: {0:?}")]
+    Target(String),
+    #[error("the policy's value for {0} is not a legal field value")]
+    Header(HeaderName),
+}
+
+impl Plan {
+    /// The plan of a lookup by RFC 9111 alone.
+    pub(crate) fn plain(route: &Route, head: &RequestHead) -> Result<Self, PlanError> {
+        let mut builder = KeyBuilder::new();
+        keys::plain_key(&mut builder, keys::is_shared(route), head)?;
+        Ok(Self {
+            key: builder.key()?,
+            url: keys::target_uri(head).into_boxed_str(),
+            tags: Tags::none(),
+            note: Bytes::new(),
+            origin_target: None,
+            origin_headers: Vec::new(),
+            decider: None,
+        })
+    }
+
+    /// The plan of a lookup that a policy decided.
+    pub(crate) fn of_policy(
+        route: &Route,
+        head: &RequestHead,
+        lookup: Lookup,
+        decider: Decider,
+    ) -> Result<Self, PlanError> {
+        let mut builder = KeyBuilder::new();
+        keys::policy_key(
+            &mut builder,
+            keys::is_shared(route),
+            head,
+            &lookup.namespace,
+            &lookup.key,
+        )?;
+        let origin_target = lookup
+            .origin_target
+            .map(|parts| {
+                let text = keys::concatenate(head, &parts);
+                target_from(&text).ok_or(PlanError::Target(text))
+            })
+            .transpose()?;
+        let origin_headers = lookup
+            .origin_headers
+            .into_iter()
+            .map(|(name, parts)| {
+                let value = parts
+                    .map(|parts| {
+                        HeaderValue::from_str(&keys::concatenate(head, &parts))
+                            .map_err(|_| PlanError::Header(name.clone()))
+                    })
+                    .transpose()?;
+                Ok((name, value))
+            })
+            .collect::<Result<_, PlanError>>()?;
+        Ok(Self {
+            key: builder.key()?,
+            url: keys::target_uri(head).into_boxed_str(),
+            tags: tags(&lookup.tags, head)?,
+            note: lookup.note,
+            origin_target,
+            origin_headers,
+            decider: Some(decider),
+        })
+    }
+}
+
+fn tags(tags: &[Vec<Part>], head: &RequestHead) -> Result<Tags, TagsError> {
+    let texts: Vec<String> = tags
+        .iter()
+        .map(|parts| keys::concatenate(head, parts))
+        .collect();
+    Tags::new(
+        texts
+            .iter()
+            .map(String::as_str)
+            .filter(|tag| !tag.is_empty()),
+    )
+}

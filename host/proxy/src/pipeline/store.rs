@@ -1,0 +1,321 @@
+//! What becomes of an origin's response: RFC 9111's answer, the policy's adjustments, and
+//! what no policy can override.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
+use weir_semantics::{
+    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, response_tags,
+    strip_hop_by_hop,
+};
+use weir_store::fill::Head;
+use weir_store::log::Verdict;
+use weir_store::{Object, StoredHeaders, Tags};
+
+use super::call::Call;
+use super::decide;
+use super::invalidate;
+use super::plan::Plan;
+use crate::node::Node;
+
+/// When and how a response came about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received<'a> {
+    /// The header fields that the origin saw.
+    pub(super) request_headers: &'a HeaderMap,
+    /// When the request was sent.
+    pub(super) request_time: Timestamp,
+    /// When the response's header section arrived.
+    pub(super) response_time: Timestamp,
+}
+
+/// Whether a response is stored.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// It is, with this head; its length is still unknown.
+    Store(Box<Head>),
+    /// It is not.
+    Refuse {
+        /// Why, for Cache-Status and metrics.
+        reason: Cow<'static, str>,
+        /// The fields to send on.
+        headers: HeaderMap,
+        /// For how long requests for the key need not wait for one another.
+        remember: Option<Duration>,
+    },
+}
+
+/// Decides on the response to a GET, and carries out what the policy invalidates.
+pub(super) async fn judge(
+    call: &Call,
+    plan: &Plan,
+    received: &Received<'_>,
+    status: StatusCode,
+    headers: HeaderMap,
+) -> Judged {
+    let headers = Arc::new(headers);
+    let asked = ask(call, plan, received, status, &headers).await;
+    let (assessment, adjustment) = match asked {
+        Ok(asked) => asked,
+        Err(error) => {
+            if let Some(slot) = &call.route.policy {
+                decide::count(&call.node, slot, "on-response", &error);
+            }
+            return refuse(format!("policy-{}", error.token()).into(), headers, None);
+        }
+    };
+    invalidate::selected(call, plan.decider.as_ref(), &adjustment.invalidate).await;
+    decide_storage(
+        call,
+        plan,
+        received,
+        status,
+        headers,
+        &assessment,
+        &adjustment,
+    )
+}
+
+/// RFC 9111's answer to a response to GET, and what the policy makes of it.
+pub(super) async fn ask(
+    call: &Call,
+    plan: &Plan,
+    received: &Received<'_>,
+    status: StatusCode,
+    headers: &Arc<HeaderMap>,
+) -> Result<(Assessment, Adjustment), CallError> {
+    let assessment = assess(
+        &Exchange {
+            method: &Method::GET,
+            request_headers: received.request_headers,
+            status,
+            response_headers: headers,
+            request_time: received.request_time,
+            response_time: received.response_time,
+        },
+        &call.route.rules,
+    );
+    let Some(decider) = &plan.decider else {
+        return Ok((assessment, Adjustment::default()));
+    };
+    decide::count_response(call);
+    let info = info(
+        &assessment,
+        received.response_time,
+        status,
+        headers,
+        &plan.note,
+    );
+    let adjustment = decider
+        .policy
+        .on_response(&call.head, info, call.now.as_millis())
+        .await?;
+    Ok((assessment, adjustment))
+}
+
+/// What `on-response` is shown.
+pub(super) fn info(
+    assessment: &Assessment,
+    now: Timestamp,
+    status: StatusCode,
+    headers: &Arc<HeaderMap>,
+    note: &bytes::Bytes,
+) -> ResponseInfo {
+    let freshness = &assessment.freshness;
+    ResponseInfo {
+        status,
+        headers: Arc::clone(headers),
+        note: note.clone(),
+        suggested_lifetime: assessment
+            .refusal
+            .is_none()
+            .then(|| freshness.lifetime.saturating_sub(freshness.age(now))),
+        refusal: assessment.refusal.map(|refusal| refusal.as_str().into()),
+    }
+}
+
+pub(super) fn decide_storage(
+    call: &Call,
+    plan: &Plan,
+    received: &Received<'_>,
+    status: StatusCode,
+    headers: Arc<HeaderMap>,
+    assessment: &Assessment,
+    adjustment: &Adjustment,
+) -> Judged {
+    let longest_mark = call.node.cache.uncacheable_for;
+    if let Some(refusal) = assessment.refusal
+        && (refusal.protects_users() || adjustment.lifetime.is_none())
+    {
+        let remember = is_worth_a_mark(refusal, status).then_some(longest_mark);
+        return refuse(refusal.as_str().into(), headers, remember);
+    }
+    if let Some(not) = adjustment.store {
+        return refuse("policy".into(), headers, Some(not.0));
+    }
+    let freshness = match adjusted(
+        assessment.freshness,
+        adjustment,
+        received,
+        &call.route.rules,
+    ) {
+        Some(freshness) => freshness,
+        None => return refuse("expired".into(), headers, None),
+    };
+    let vary = match VaryRule::parse(&headers).select(&call.head.headers) {
+        Some(vary) => vary,
+        // `assess` has refused it already.
+        None => {
+            return refuse(
+                Refusal::VaryStar.as_str().into(),
+                headers,
+                Some(longest_mark),
+            );
+        }
+    };
+    let tags = match tags(plan, &headers, adjustment) {
+        Ok(tags) => tags,
+        Err(error) => {
+            tracing::warn!(url = %plan.url, %error, "a response is not stored, since a purge could miss it");
+            return refuse("tags".into(), headers, Some(longest_mark));
+        }
+    };
+    let mut stored = Arc::unwrap_or_clone(headers);
+    strip_hop_by_hop(&mut stored);
+    Judged::Store(Box::new(Head {
+        status,
+        headers: StoredHeaders::from_map(&stored),
+        length: None,
+        vary,
+        tags,
+        freshness,
+        memory_until: adjustment
+            .memory_lifetime
+            .map(|lifetime| received.response_time + lifetime),
+        shared: adjustment.shared.unwrap_or(true),
+        policy: plan
+            .decider
+            .as_ref()
+            .map(|decider| Arc::clone(&decider.label)),
+    }))
+}
+
+/// The tags of the request, of the response's fields, and of `on-response`.
+fn tags(plan: &Plan, headers: &HeaderMap, adjustment: &Adjustment) -> Result<Tags, String> {
+    let of_response = response_tags(headers).map_err(|error| error.to_string())?;
+    let tags = plan
+        .tags
+        .iter()
+        .chain(of_response)
+        .chain(adjustment.tags.iter().map(String::as_str));
+    Tags::new(tags).map_err(|error| error.to_string())
+}
+
+/// Decides on the response to a change as if a GET had got it. The policy has been asked.
+pub(super) fn judge_write_through(
+    call: &Call,
+    plan: &Plan,
+    received: &Received<'_>,
+    headers: &HeaderMap,
+    adjustment: &Adjustment,
+) -> Judged {
+    let assessment = assess(
+        &Exchange {
+            method: &Method::GET,
+            request_headers: received.request_headers,
+            status: StatusCode::OK,
+            response_headers: headers,
+            request_time: received.request_time,
+            response_time: received.response_time,
+        },
+        &call.route.rules,
+    );
+    let headers = Arc::new(headers.clone());
+    decide_storage(
+        call,
+        plan,
+        received,
+        StatusCode::OK,
+        headers,
+        &assessment,
+        adjustment,
+    )
+}
+
+/// The policy's lifetimes over RFC 9111's; nothing when they have passed.
+fn adjusted(
+    mut freshness: Freshness,
+    adjustment: &Adjustment,
+    received: &Received<'_>,
+    rules: &weir_semantics::Rules,
+) -> Option<Freshness> {
+    let now = received.response_time;
+    match adjustment.lifetime {
+        None => {}
+        Some(Lifetime::For(lifetime)) => freshness.set_remaining(now, lifetime),
+        Some(Lifetime::Until(seconds)) => {
+            let until = Timestamp::from_secs(seconds);
+            if until <= now {
+                return None;
+            }
+            freshness.set_remaining(now, until.since(now));
+        }
+    }
+    if let Some(window) = adjustment.stale_while_revalidate {
+        freshness.stale_while_revalidate = window;
+    }
+    if let Some(window) = adjustment.stale_if_error {
+        freshness.stale_if_error = window;
+    }
+    freshness.cap(rules.longest_life);
+    (freshness.retain_until() > now).then_some(freshness)
+}
+
+/// Only what the origin says of the resource is remembered: not what one client's
+/// request brought about, nor an error that the next answer may not have.
+fn is_worth_a_mark(refusal: Refusal, status: StatusCode) -> bool {
+    !status.is_server_error()
+        && matches!(
+            refusal,
+            Refusal::NoStore
+                | Refusal::Private
+                | Refusal::SetCookie
+                | Refusal::VaryStar
+                | Refusal::NoCache
+                | Refusal::NoFreshness
+                | Refusal::MustUnderstand
+        )
+}
+
+fn refuse(
+    reason: Cow<'static, str>,
+    headers: Arc<HeaderMap>,
+    remember: Option<Duration>,
+) -> Judged {
+    let mut headers = Arc::unwrap_or_clone(headers);
+    strip_hop_by_hop(&mut headers);
+    Judged::Refuse {
+        reason,
+        headers,
+        remember,
+    }
+}
+
+/// Puts an object into the tiers, unless it was purged while it was fetched.
+pub(super) fn keep(node: &Node, object: &Arc<Object>) {
+    if node.log.verdict(object) == Verdict::Dead {
+        node.metrics().not_stored("purged");
+        return;
+    }
+    if node.memory.insert(Arc::clone(object)) {
+        node.metrics().stored(object.body.len());
+    }
+    if object.shared
+        && let Some(redis) = &node.redis
+    {
+        redis.put(Arc::clone(object));
+    }
+}

@@ -1,0 +1,165 @@
+//! From a client's request to the head that routes, policies and keys are made from: one
+//! authority, whatever form it came in, or a refusal.
+
+use std::net::IpAddr;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method, Uri};
+use smallvec::SmallVec;
+use weir_policy::{RequestHead, Scheme};
+
+/// Why a request is refused with 400 (Bad Request).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// RFC 9112 section 3.2: a request must have exactly one Host.
+    #[error("the request has no Host; send exactly one")]
+    NoHost,
+    /// Two Host fields: which one an origin heeds is anyone's guess.
+    #[error("the request has more than one Host; send exactly one")]
+    ManyHosts,
+    /// The authority is not `host` or `host:port`.
+    #[error("the request's host is not of the form host or host:port")]
+    BadHost,
+    /// The request target names one host and the Host field another.
+    #[error("the request target and the Host field name different hosts")]
+    HostMismatch,
+    /// `*` or a target without a path.
+    #[error("the request target must be a path")]
+    BadTarget,
+}
+
+/// Makes the head of a request. Its parameters are still empty: they come from the route.
+pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malformed> {
+    let host = authority(&parts.uri, &parts.headers)?;
+    let Some(target) = parts.uri.path_and_query() else {
+        return Err(Malformed::BadTarget);
+    };
+    if !target.path().starts_with('/') {
+        return Err(Malformed::BadTarget);
+    }
+    Ok(RequestHead {
+        method: parts.method,
+        scheme: Scheme::Http,
+        host,
+        target: target.clone(),
+        headers: parts.headers,
+        params: SmallVec::new(),
+        client,
+    })
+}
+
+/// The head of a request that nobody sent: for explanations and purges.
+pub(crate) fn synthetic(
+    method: Method,
+    url: &Uri,
+    mut headers: HeaderMap,
+    client: IpAddr,
+) -> Result<RequestHead, Malformed> {
+    headers.remove(HOST);
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = match url.path_and_query() {
+        Some(_) => url.clone(),
+        None => return Err(Malformed::BadTarget),
+    };
+    parts.headers = headers;
+    head(parts, client)
+}
+
+/// The normalised authority: lower case, the default port left out.
+fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Box<str>, Malformed> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let field = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Malformed::ManyHosts);
+    }
+    let field = field.map(|value| normalise(value.as_bytes())).transpose()?;
+    let target = uri
+        .authority()
+        .map(|authority| normalise(authority.as_str().as_bytes()))
+        .transpose()?;
+    match (target, field) {
+        (Some(target), Some(field)) if target != field => Err(Malformed::HostMismatch),
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(Malformed::NoHost),
+    }
+}
+
+/// Lower-cases an authority and leaves out port 80, which is the same origin without.
+pub(crate) fn normalise(authority: &[u8]) -> Result<Box<str>, Malformed> {
+    let text = std::str::from_utf8(authority).map_err(|_| Malformed::BadHost)?;
+    let parsed: Authority = text.parse().map_err(|_| Malformed::BadHost)?;
+    if parsed.host().is_empty() || text.contains('@') {
+        return Err(Malformed::BadHost);
+    }
+    let text = match text.strip_suffix(":80") {
+        Some(host) => host,
+        None => text.strip_suffix(':').unwrap_or(text),
+    };
+    Ok(text.to_ascii_lowercase().into_boxed_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn host_of(request: http::request::Builder) -> Result<String, Malformed> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        head(parts, IpAddr::from([127, 0, 0, 1])).map(|head| head.host.to_string())
+    }
+
+    #[test]
+    fn one_normalised_authority() {
+        let request = || Request::get("/x");
+        assert_eq!(
+            host_of(request().header(HOST, "A.Example")).unwrap(),
+            "a.example"
+        );
+        assert_eq!(
+            host_of(request().header(HOST, "a.example:80")).unwrap(),
+            "a.example"
+        );
+        assert_eq!(
+            host_of(request().header(HOST, "a.example:8080")).unwrap(),
+            "a.example:8080"
+        );
+        assert_eq!(
+            host_of(Request::get("http://a.example/x")).unwrap(),
+            "a.example"
+        );
+        assert_eq!(
+            host_of(request().header(HOST, "[::1]:80")).unwrap(),
+            "[::1]"
+        );
+    }
+
+    #[test]
+    fn refuses_what_two_parsers_could_read_in_two_ways() {
+        let request = || Request::get("/x");
+        assert_eq!(host_of(request()), Err(Malformed::NoHost));
+        assert_eq!(
+            host_of(request().header(HOST, "a").header(HOST, "b")),
+            Err(Malformed::ManyHosts)
+        );
+        assert_eq!(
+            host_of(request().header(HOST, "a b")),
+            Err(Malformed::BadHost)
+        );
+        assert_eq!(
+            host_of(request().header(HOST, "user@a")),
+            Err(Malformed::BadHost)
+        );
+        assert_eq!(
+            host_of(Request::get("http://a/x").header(HOST, "b")),
+            Err(Malformed::HostMismatch)
+        );
+        assert_eq!(
+            host_of(Request::options("*").header(HOST, "a")),
+            Err(Malformed::BadTarget)
+        );
+    }
+}

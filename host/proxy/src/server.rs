@@ -1,0 +1,165 @@
+//! Listeners: HTTP/1.1 and cleartext HTTP/2 by prior knowledge on each, and an end that
+//! lets running requests finish.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::node::Node;
+use crate::settings::ServerSettings;
+
+/// Pending connections the kernel keeps for a listener.
+const BACKLOG: i32 = 4096;
+/// How long a listener rests after a failed accept (out of file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a listener.
+///
+/// # Errors
+/// What the system said, with the address.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let bind = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bind().map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+/// Serves all listeners until `stop` completes, then waits for running requests, at
+/// most `drain_timeout`.
+pub async fn serve(
+    node: Arc<Node>,
+    listeners: Vec<TcpListener>,
+    settings: ServerSettings,
+    stop: impl Future<Output = ()>,
+) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    let (ended, _) = watch::channel(false);
+    let builder = Arc::new(connection_builder(&settings));
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            tokio::spawn(accept(
+                listener,
+                Arc::clone(&node),
+                Arc::clone(&builder),
+                Arc::clone(&graceful),
+                ended.subscribe(),
+            ))
+        })
+        .collect();
+    stop.await;
+    ended.send_replace(true);
+    for task in accepting {
+        // It ends by the signal above; a panic in it has been printed.
+        let _ = task.await;
+    }
+    let open = graceful.count();
+    if open > 0 {
+        tracing::info!(connections = open, "waiting for running requests");
+    }
+    // The accepting tasks have ended, so this is the last reference.
+    let Some(graceful) = Arc::into_inner(graceful) else {
+        return;
+    };
+    if tokio::time::timeout(settings.drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            after = ?settings.drain_timeout,
+            "some requests did not end in time and are cut off"
+        );
+    }
+}
+
+fn connection_builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_headers(settings.max_headers)
+        .max_buf_size(settings.max_header_size.max(8 * 1024));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
+        .max_concurrent_streams(256)
+        .keep_alive_interval(settings.header_timeout)
+        .keep_alive_timeout(settings.header_timeout);
+    builder
+}
+
+async fn accept(
+    listener: TcpListener,
+    node: Arc<Node>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    graceful: Arc<GracefulShutdown>,
+    mut ended: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let serving = connection(
+                    stream,
+                    peer,
+                    Arc::clone(&node),
+                    Arc::clone(&builder),
+                    graceful.watcher(),
+                );
+                tokio::spawn(serving);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    node: Arc<Node>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    graceful: Watcher,
+) {
+    // Without it a small response waits for the client's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let _open = node.metrics().connection_opened();
+    let client = peer.ip();
+    let service = service_fn(|request| {
+        let answered = node.handle(client, request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = graceful.watch(connection).await {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}

@@ -1,0 +1,115 @@
+//! What the assembly hands to the data plane: plain values, already validated.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a node listens, and how patient it is with clients.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Addresses of the data plane, HTTP/1.1 and cleartext HTTP/2 on each.
+    pub listen: Vec<SocketAddr>,
+    /// From a connection's start, or the end of its last response, to the end of the next
+    /// request's header section: so also how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// The most header fields a request may have.
+    pub max_headers: usize,
+    /// The most bytes a request's header section may have.
+    pub max_header_size: usize,
+    /// How long running requests may take to end after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// A group of origin servers with the same content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `host:port` of each server.
+    pub servers: Vec<String>,
+    /// How long a TCP connection may take.
+    pub connect_timeout: Duration,
+    /// From the request's end to the response's header section.
+    pub response_timeout: Duration,
+    /// Between two pieces of a response's body.
+    pub body_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How many unused connections are kept for each server.
+    pub max_idle: usize,
+    /// How many other servers are tried after a failed connection.
+    pub retries: u32,
+}
+
+/// What a request gets whose policy failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPolicyError {
+    /// Forwarded, nothing looked up or stored.
+    Pass,
+    /// Cached by RFC 9111 alone, in a key space of its own.
+    Rfc9111,
+    /// Decided by the generation of the policy before this one.
+    LastGood,
+    /// 503 (Service Unavailable).
+    Unavailable,
+}
+
+/// What a route does while Redis is configured and out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisDown {
+    /// Memory alone, each object trusted for `coherence_window` after it was fetched.
+    MemoryOnly,
+    /// Memory alone, trusted for the whole lifetime: purges made elsewhere are not seen.
+    Stale,
+    /// Every request goes to the origin.
+    Bypass,
+    /// As `MemoryOnly`, and 503 for requests above a number of concurrent fetches.
+    Shed,
+}
+
+/// One `[[routes]]` entry.
+#[derive(Debug, Clone)]
+pub struct RouteSettings {
+    /// The authority it serves; absent: every one.
+    pub host: Option<String>,
+    /// The path pattern: `/users/{id}`, `/{*rest}`.
+    pub path: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// The policy's name; absent: RFC 9111 alone.
+    pub policy: Option<String>,
+    /// What happens when the policy fails.
+    pub on_policy_error: OnPolicyError,
+    /// What happens while Redis is away.
+    pub redis_down: RedisDown,
+    /// Concurrent fetches above which `RedisDown::Shed` answers 503.
+    pub shed_above: usize,
+    /// The origin sees only what is in the key.
+    pub sealed: bool,
+    /// One object for all hosts of the route.
+    pub shared: bool,
+    /// A response with Set-Cookie may be stored when it is explicitly fresh.
+    pub store_set_cookie: bool,
+}
+
+/// Bounds of the cache as a whole.
+#[derive(Debug, Clone)]
+pub struct CacheSettings {
+    /// No object lives longer, stale windows included.
+    pub longest_life: Duration,
+    /// Bodies above this many bytes are streamed and not stored.
+    pub max_object: u64,
+    /// How long a key is remembered as uncacheable.
+    pub uncacheable_for: Duration,
+    /// Whether each request is logged.
+    pub access_log: bool,
+}
+
+/// The name a route goes by in metrics, logs and explanations: its host and pattern.
+#[must_use]
+pub fn route_label(host: Option<&str>, path: &str) -> Arc<str> {
+    match host {
+        Some(host) => Arc::from(format!("{host}{path}")),
+        None => Arc::from(path),
+    }
+}

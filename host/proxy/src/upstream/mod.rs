@@ -1,0 +1,177 @@
+//! Origin servers: pooled HTTP/1.1 connections, timeouts at each step, and the choice
+//! of a server.
+
+mod body;
+mod error;
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body_util::{Either, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub use self::body::OriginBody;
+pub use self::error::{UpstreamError, UpstreamErrorKind};
+use self::servers::Servers;
+use crate::settings::UpstreamSettings;
+
+/// The body of a request to an origin: none, or what the client sends.
+type RequestBody = Either<Empty<Bytes>, Incoming>;
+
+/// A request on its way to an origin, without the server's address.
+#[derive(Debug)]
+pub struct OriginRequest {
+    /// The method.
+    pub method: Method,
+    /// Path and query, sent in origin form.
+    pub target: PathAndQuery,
+    /// End-to-end header fields, Host included.
+    pub headers: HeaderMap,
+}
+
+/// A named group of servers with its connection pool. Outlives generations.
+#[derive(Debug)]
+pub struct Upstream {
+    settings: UpstreamSettings,
+    servers: Servers,
+    client: Client<HttpConnector, RequestBody>,
+}
+
+impl Upstream {
+    /// Builds the pool; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Names the server whose address is not `host:port`.
+    pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
+        let servers = settings
+            .servers
+            .iter()
+            .map(|server| {
+                server.parse::<Authority>().map_err(|error| {
+                    UpstreamError::new(
+                        UpstreamErrorKind::Configuration,
+                        format!("server {server:?} of upstream {:?}: {error}", settings.name),
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(settings.connect_timeout));
+        connector.set_keepalive(Some(Duration::from_secs(60)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(settings.idle_timeout)
+            .pool_max_idle_per_host(settings.max_idle)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http1_max_headers(256)
+            .build(connector);
+        Ok(Arc::new(Self {
+            servers: Servers::new(servers),
+            settings,
+            client,
+        }))
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The settings it was built from, so that a reload can keep what did not change.
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// Sends a request without a body. A server that refuses the connection is set
+    /// aside, and the next one tried, as often as `retries` allows.
+    ///
+    /// # Errors
+    /// What the last server tried answered, see [`UpstreamErrorKind`].
+    pub async fn fetch(
+        &self,
+        request: &OriginRequest,
+    ) -> Result<Response<OriginBody>, UpstreamError> {
+        let mut attempt = 0;
+        loop {
+            let result = self.send_once(request, Either::Left(Empty::new())).await;
+            match result {
+                Err(error) if error.is_connect() && attempt < self.settings.retries => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends a request with the client's body, once: the body cannot be sent again.
+    ///
+    /// # Errors
+    /// See [`UpstreamErrorKind`].
+    pub async fn forward(
+        &self,
+        request: &OriginRequest,
+        body: Incoming,
+    ) -> Result<Response<OriginBody>, UpstreamError> {
+        self.send_once(request, Either::Right(body)).await
+    }
+
+    async fn send_once(
+        &self,
+        request: &OriginRequest,
+        body: RequestBody,
+    ) -> Result<Response<OriginBody>, UpstreamError> {
+        let server = self.servers.choose();
+        let outgoing = build(server.authority(), request, body).map_err(|error| {
+            UpstreamError::new(UpstreamErrorKind::Configuration, error.to_string())
+        })?;
+        let sent = tokio::time::timeout(
+            self.settings.response_timeout,
+            self.client.request(outgoing),
+        );
+        match sent.await {
+            Err(_) => Err(UpstreamError::new(
+                UpstreamErrorKind::ResponseTimeout,
+                format!(
+                    "{} sent no response header within {:?}",
+                    server.authority(),
+                    self.settings.response_timeout
+                ),
+            )),
+            Ok(Err(error)) => {
+                let error = UpstreamError::from_client(server.authority(), &error);
+                if error.is_connect() {
+                    server.failed();
+                }
+                Err(error)
+            }
+            Ok(Ok(response)) => {
+                server.answered();
+                Ok(response.map(|body| OriginBody::new(body, self.settings.body_timeout)))
+            }
+        }
+    }
+}
+
+fn build(
+    server: &Authority,
+    request: &OriginRequest,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, http::Error> {
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(server.clone())
+        .path_and_query(request.target.clone())
+        .build()?;
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = request.method.clone();
+    *outgoing.uri_mut() = uri;
+    *outgoing.version_mut() = Version::HTTP_11;
+    *outgoing.headers_mut() = request.headers.clone();
+    Ok(outgoing)
+}
