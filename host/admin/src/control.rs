@@ -1,0 +1,276 @@
+//! What the admin API asks of a node. The binary implements it; tests fake it.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A node, seen from its admin API.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Invalidates everything that `request` selects. When it returns, this node serves none of
+    /// it any more. The request names at least one selector and at most
+    /// [`MAX_SELECTORS`](crate::MAX_SELECTORS); URLs are absolute, no text is empty.
+    ///
+    /// # Errors
+    /// `BadRequest` for a selector that the node cannot use (an unknown namespace, say).
+    async fn invalidate(
+        &self,
+        request: InvalidateRequest,
+    ) -> Result<InvalidateAnswer, ControlError>;
+
+    /// Gives a domain event to every policy and invalidates what they select. `data` is `null`
+    /// when the event brought none.
+    ///
+    /// # Errors
+    /// `Unavailable` when a policy failed: nothing is acknowledged then, and the sender repeats.
+    async fn event(&self, kind: &str, data: Value) -> Result<EventAnswer, ControlError>;
+
+    /// The loaded policies, by name.
+    async fn policies(&self) -> Vec<PolicyInfo>;
+
+    /// Loads `component` as the new version of a configured policy and lets it take over.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not configured, `BadRequest` for a component that does not
+    /// load. The version in force stays.
+    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError>;
+
+    /// Brings back the version that was in force before the present one.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not configured, `Conflict` when there is no earlier version.
+    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError>;
+
+    /// Reads the configuration and every component again, and tells for each policy what came
+    /// of it. What could not be loaded keeps its last good version.
+    ///
+    /// # Errors
+    /// `BadRequest` when the configuration itself cannot be used; everything stays as it was.
+    async fn reload(&self) -> Result<Vec<Reloaded>, ControlError>;
+
+    /// Why a request would be served as it would be. Values of Authorization and Cookie are
+    /// redacted by the implementation.
+    ///
+    /// # Errors
+    /// `NotFound` when no route takes the request.
+    async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError>;
+
+    /// The node's state as a JSON object, for an operator.
+    async fn status(&self) -> Value;
+
+    /// Whether the node serves. Read from state at hand: a probe must not wait for Redis.
+    fn readiness(&self) -> Readiness;
+
+    /// The metrics in OpenMetrics text format, `# EOF` included.
+    fn metrics(&self) -> String;
+}
+
+/// The body of `POST /v1/invalidate`: what to invalidate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InvalidateRequest {
+    /// Absolute URLs (`http` or `https`).
+    pub urls: Vec<String>,
+    /// Keys as the policies make them: `user:profile:42`.
+    pub keys: Vec<String>,
+    /// Tags, across namespaces.
+    pub tags: Vec<String>,
+    /// Whole namespaces.
+    pub namespaces: Vec<String>,
+    /// Beginnings of keys: `user:profile:`.
+    pub prefixes: Vec<String>,
+    /// Everything.
+    pub all: bool,
+    /// Only objects of this authority (`host` or `host:port`).
+    pub host: Option<String>,
+    /// Ends lifetimes instead of removing: what may be served stale still may.
+    pub soft: bool,
+}
+
+/// Where an invalidation is in force once it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Redis took it: on every node, within the coherence window.
+    Fleet,
+    /// On this node. With Redis configured but away it is journaled, and sent on return.
+    Node,
+}
+
+/// The answer to an invalidation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvalidateAnswer {
+    /// The fleet's sequence number; absent for [`Scope::Node`].
+    pub sequence: Option<u64>,
+    /// Where it is in force.
+    pub scope: Scope,
+}
+
+/// The answer to a domain event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventAnswer {
+    /// What the policies selected, in the order they were asked. Empty when none knew the event.
+    pub selectors: Vec<Selected>,
+    /// As in [`InvalidateAnswer`]; absent also when nothing was selected.
+    pub sequence: Option<u64>,
+    /// Where the invalidation is in force.
+    pub scope: Scope,
+}
+
+/// One selector that a policy made of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// The policy's name.
+    pub policy: String,
+    /// What `value` names.
+    pub kind: SelectorKind,
+    /// The URL, key, tag, namespace or prefix; absent for [`SelectorKind::All`].
+    pub value: Option<String>,
+    /// The authority it is limited to.
+    pub host: Option<String>,
+    /// Whether stale serving stays possible.
+    pub soft: bool,
+}
+
+/// The kinds of selectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SelectorKind {
+    /// One URL.
+    Url,
+    /// One key.
+    Key,
+    /// Every object with a tag.
+    Tag,
+    /// A whole namespace.
+    Namespace,
+    /// Every key with a common beginning.
+    Prefix,
+    /// Everything the policy owns.
+    All,
+}
+
+/// A policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The version in force: the beginning of the component's hash.
+    pub version: String,
+    /// Where that version came from.
+    pub source: Source,
+    /// The namespaces it may use.
+    pub namespaces: Vec<String>,
+    /// The capabilities it was granted.
+    pub grants: Vec<String>,
+    /// Instances alive now.
+    pub instances: u64,
+    /// Calls of its hooks since the node started.
+    pub calls: u64,
+    /// Calls that failed (trap, limit, refusal) since the node started.
+    pub failures: u64,
+    /// The last failed call or failed load, for a person.
+    pub last_error: Option<String>,
+}
+
+/// Where a policy's component came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The file that the configuration names.
+    File,
+    /// The admin API.
+    Deployed,
+}
+
+/// The answer to a deploy or a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The version now in force.
+    pub version: String,
+}
+
+/// What a reload did to one policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The policy's name.
+    pub name: String,
+    /// The version now in force; absent when the policy has none that ever loaded.
+    pub version: Option<String>,
+    /// Whether that version is another one than before.
+    pub changed: bool,
+    /// Why the new component was not taken.
+    pub error: Option<String>,
+}
+
+/// The request that an explanation is asked for.
+#[derive(Debug, Clone)]
+pub struct ExplainRequest {
+    /// An absolute `http` or `https` URL.
+    pub url: Uri,
+    /// `GET` unless the question names another.
+    pub method: Method,
+    /// The header fields the question names; without a Host field of its own.
+    pub headers: HeaderMap,
+}
+
+/// Whether a node serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It serves. `degraded` names what it does without: `redis: connection refused`.
+    Ready {
+        /// Empty when all is well.
+        degraded: Vec<String>,
+    },
+    /// It does not serve: it is starting or draining.
+    NotReady {
+        /// Why, for a person.
+        reasons: Vec<String>,
+    },
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// What sort of failure it is; decides the status code.
+    pub kind: ControlErrorKind,
+    /// What was wrong and what to do, for a person.
+    pub message: String,
+}
+
+/// The sorts of failures, each with its status code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlErrorKind {
+    /// 400: the request cannot be met as it is.
+    BadRequest {
+        /// The field of the body or query at fault, as `tags[1]`.
+        field: Option<String>,
+    },
+    /// 404: there is no such thing.
+    NotFound,
+    /// 409: not in the present state.
+    Conflict,
+    /// 503: not now; nothing was done.
+    Unavailable,
+    /// 500: a fault of the node.
+    Internal,
+}
+
+impl ControlError {
+    /// An error of the given kind.
+    pub fn new(kind: ControlErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// A request that cannot be met because of `field`.
+    pub fn bad_request(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let field = Some(field.into());
+        Self::new(ControlErrorKind::BadRequest { field }, message)
+    }
+}

@@ -1,0 +1,25 @@
+//! The control plane: the admin API and the metrics page.
+//!
+//! This crate speaks HTTP and knows who may ask; what a node does about a request is behind
+//! [`Control`], which the binary implements. In reading order: `control` (the seam), `serve`
+//! (connections), `auth` (who may ask), `body` (what is read), `routes`, `error` (what is
+//! answered when something is wrong).
+
+mod auth;
+mod body;
+mod control;
+mod error;
+mod routes;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+pub use auth::{Auth, TokenError};
+pub use control::{
+    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
+    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
+    SelectorKind, Source,
+};
+pub use routes::{MAX_COMPONENT, MAX_JSON, MAX_SELECTORS};
+pub use serve::serve;

@@ -1,0 +1,97 @@
+//! The table of routes, and what all of them share.
+
+mod inspect;
+mod invalidation;
+mod policies;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use http::uri::Authority;
+use http::{Method, StatusCode, Uri};
+use tokio::sync::Semaphore;
+
+use crate::auth::{self, Auth};
+use crate::control::Control;
+use crate::error::ApiError;
+
+/// The largest JSON body, in bytes.
+pub const MAX_JSON: usize = 1024 * 1024;
+/// The largest component, in bytes.
+pub const MAX_COMPONENT: usize = 64 * 1024 * 1024;
+/// The most selectors in one invalidation: each is work that Redis does in one atomic step.
+pub const MAX_SELECTORS: usize = 1000;
+
+/// What a handler needs.
+#[derive(Clone)]
+struct App {
+    control: Arc<dyn Control>,
+    /// One component is received at a time, which bounds the memory for bodies.
+    uploads: Arc<Semaphore>,
+}
+
+pub(crate) fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
+    let app = App {
+        control,
+        uploads: Arc::new(Semaphore::new(1)),
+    };
+    Router::new()
+        .route("/v1/invalidate", post(invalidation::invalidate))
+        .route("/v1/events", post(invalidation::event))
+        .route("/v1/policies", get(policies::list))
+        .route("/v1/policies/{name}", put(policies::put))
+        .route("/v1/policies/{name}/rollback", post(policies::rollback))
+        .route("/v1/reload", post(policies::reload))
+        .route("/v1/explain", get(inspect::explain))
+        .route("/v1/status", get(inspect::status))
+        .route("/metrics", get(inspect::metrics))
+        .route("/healthz", get(inspect::healthz))
+        .route("/readyz", get(inspect::readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(app)
+        .layer(middleware::from_fn(audit))
+        .layer(middleware::from_fn_with_state(auth, auth::guard))
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    let message = format!("there is nothing at {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let message = format!(
+        "{} does not take {method}; the Allow field lists what it takes",
+        uri.path()
+    );
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+/// Every request that can change something leaves a line; the connection's span adds the peer.
+async fn audit(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let method = request.method().clone();
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::info!(%method, path = uri.path(), status, "admin request");
+    response
+}
+
+/// An absolute `http` or `https` URL without user information.
+fn absolute_url(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    (known && uri.authority().is_some_and(is_plain)).then_some(uri)
+}
+
+/// Whether an authority is `host` or `host:port` and no more.
+fn is_plain(authority: &Authority) -> bool {
+    !authority.host().is_empty() && !authority.as_str().contains('@')
+}

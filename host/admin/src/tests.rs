@@ -1,0 +1,205 @@
+//! The API as a client sees it, with a node that only remembers what it was asked.
+
+mod errors;
+mod routes;
+mod security;
+mod socket;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tower::ServiceExt;
+
+use crate::control::{
+    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
+    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
+    SelectorKind, Source,
+};
+use crate::{Auth, routes::router};
+
+/// A node that answers from its fields and writes down what it was asked.
+struct Fake {
+    asked: Mutex<Vec<String>>,
+    readiness: Readiness,
+    fail: Option<ControlError>,
+    reload_error: Option<String>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            asked: Mutex::new(Vec::new()),
+            readiness: Readiness::Ready { degraded: vec![] },
+            fail: None,
+            reload_error: None,
+        }
+    }
+
+    async fn note(&self, asked: String) -> Result<(), ControlError> {
+        self.asked.lock().await.push(asked);
+        self.fail.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl Control for Fake {
+    async fn invalidate(
+        &self,
+        request: InvalidateRequest,
+    ) -> Result<InvalidateAnswer, ControlError> {
+        self.note(serde_json::to_string(&request).unwrap()).await?;
+        Ok(InvalidateAnswer {
+            sequence: Some(42),
+            scope: Scope::Fleet,
+        })
+    }
+
+    async fn event(&self, kind: &str, data: Value) -> Result<EventAnswer, ControlError> {
+        self.note(format!("event {kind} {data}")).await?;
+        Ok(EventAnswer {
+            selectors: vec![Selected {
+                policy: "charity".into(),
+                kind: SelectorKind::Tag,
+                value: Some("user-42".into()),
+                host: None,
+                soft: false,
+            }],
+            sequence: None,
+            scope: Scope::Node,
+        })
+    }
+
+    async fn policies(&self) -> Vec<PolicyInfo> {
+        vec![PolicyInfo {
+            name: "charity".into(),
+            version: "abc".into(),
+            source: Source::File,
+            namespaces: vec!["user".into()],
+            grants: vec!["kv".into()],
+            instances: 2,
+            calls: 7,
+            failures: 1,
+            last_error: Some("on-request trapped".into()),
+        }]
+    }
+
+    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        self.note(format!("put {name} {component:?}")).await?;
+        Ok(Deployed {
+            version: "def".into(),
+        })
+    }
+
+    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError> {
+        self.note(format!("rollback {name}")).await?;
+        Ok(Deployed {
+            version: "abc".into(),
+        })
+    }
+
+    async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {
+        self.note("reload".into()).await?;
+        Ok(vec![Reloaded {
+            name: "charity".into(),
+            version: Some("abc".into()),
+            changed: false,
+            error: self.reload_error.clone(),
+        }])
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError> {
+        self.note("explain".into()).await?;
+        let headers: Vec<String> = request
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_bytes())))
+            .collect();
+        Ok(json!({
+            "url": request.url.to_string(),
+            "method": request.method.as_str(),
+            "headers": headers,
+        }))
+    }
+
+    async fn status(&self) -> Value {
+        json!({"version": "0.1.0"})
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    fn metrics(&self) -> String {
+        "weir_generations_alive 1\n# EOF\n".into()
+    }
+}
+
+const TOKEN: &str = "s3cret";
+
+/// A request by this machine, without a token.
+fn local(method: &str, target: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", "127.0.0.1:9900")
+}
+
+fn local_json(method: &str, target: &str, body: impl Into<Body>) -> Request<Body> {
+    local(method, target)
+        .header("content-type", "application/json")
+        .body(body.into())
+        .unwrap()
+}
+
+fn token() -> Auth {
+    Auth::token(TOKEN).unwrap()
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    fn field(&self) -> Option<String> {
+        self.json()["error"]["field"].as_str().map(str::to_owned)
+    }
+}
+
+async fn send(auth: Auth, fake: &Arc<Fake>, request: Request<Body>) -> Answer {
+    let control: Arc<dyn Control> = fake.clone();
+    let response = router(auth, control).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
+async fn ask(fake: &Arc<Fake>, request: Request<Body>) -> Answer {
+    send(Auth::loopback(), fake, request).await
+}
+
+fn get(target: &str) -> Request<Body> {
+    local("GET", target).body(Body::empty()).unwrap()
+}
+
+fn error(kind: ControlErrorKind) -> ControlError {
+    ControlError::new(kind, "said so")
+}

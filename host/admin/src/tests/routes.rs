@@ -1,0 +1,158 @@
+//! Each route asks the node what the client asked, and answers what the node answered.
+
+use super::*;
+
+#[tokio::test]
+async fn an_invalidation_reaches_the_node_whole() {
+    let fake = Arc::new(Fake::new());
+    let body = json!({
+        "urls": ["https://example.org/a?b=c"], "keys": ["user:profile:42"], "tags": ["t"],
+        "namespaces": ["user"], "prefixes": ["user:p"], "all": true,
+        "host": "example.org:8080", "soft": true,
+    });
+    let answer = ask(
+        &fake,
+        local_json("POST", "/v1/invalidate", body.to_string()),
+    )
+    .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json(), json!({"sequence": 42, "scope": "fleet"}));
+    let asked: Value = serde_json::from_str(&fake.asked.lock().await[0]).unwrap();
+    assert_eq!(asked, body);
+}
+
+#[tokio::test]
+async fn an_event_s_data_may_be_absent() {
+    let fake = Arc::new(Fake::new());
+    let with = json!({"type": "user.updated", "data": {"id": 42}}).to_string();
+    let answer = ask(&fake, local_json("POST", "/v1/events", with)).await;
+    assert_eq!(
+        answer.json(),
+        json!({
+            "selectors": [{"policy": "charity", "kind": "tag", "value": "user-42", "host": null, "soft": false}],
+            "sequence": null,
+            "scope": "node",
+        })
+    );
+    ask(&fake, local_json("POST", "/v1/events", r#"{"type":"a"}"#)).await;
+    let asked = fake.asked.lock().await;
+    assert_eq!(*asked, [r#"event user.updated {"id":42}"#, "event a null"]);
+}
+
+#[tokio::test]
+async fn policies_are_listed() {
+    let answer = ask(&Arc::new(Fake::new()), get("/v1/policies")).await;
+    assert_eq!(answer.json()["policies"][0]["name"], "charity");
+    assert_eq!(answer.json()["policies"][0]["source"], "file");
+}
+
+#[tokio::test]
+async fn a_component_is_deployed_under_the_decoded_name() {
+    let fake = Arc::new(Fake::new());
+    for kind in ["application/wasm", "application/octet-stream"] {
+        let request = local("PUT", "/v1/policies/my%20one")
+            .header("content-type", kind)
+            .body(Body::from("\0asm"))
+            .unwrap();
+        let answer = ask(&fake, request).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.json(), json!({"version": "def"}));
+    }
+    assert_eq!(fake.asked.lock().await[0], r#"put my one b"\0asm""#);
+    let empty = local("PUT", "/v1/policies/a").header("content-type", "application/wasm");
+    let answer = ask(&fake, empty.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, 400);
+    let undecodable = local_json("POST", "/v1/policies/%ff/rollback", "");
+    let answer = ask(&fake, undecodable).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.field().as_deref()),
+        (400, Some("name"))
+    );
+    assert_eq!(fake.asked.lock().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_rollback_answers_the_version_in_force() {
+    let fake = Arc::new(Fake::new());
+    let request = local_json("POST", "/v1/policies/charity/rollback", "");
+    assert_eq!(ask(&fake, request).await.json(), json!({"version": "abc"}));
+    assert_eq!(*fake.asked.lock().await, ["rollback charity"]);
+}
+
+#[tokio::test]
+async fn a_reload_that_left_a_policy_behind_is_no_success() {
+    let request = || local_json("POST", "/v1/reload", "");
+    let answer = ask(&Arc::new(Fake::new()), request()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["policies"][0]["changed"], false);
+    let mut fake = Fake::new();
+    fake.reload_error = Some("not a component".into());
+    let answer = ask(&Arc::new(fake), request()).await;
+    assert_eq!(answer.status, 409);
+    assert_eq!(answer.message(), "charity stays at abc: not a component");
+    assert_eq!(answer.json()["policies"][0]["error"], "not a component");
+}
+
+#[tokio::test]
+async fn an_explanation_is_asked_with_all_that_the_query_says() {
+    let fake = Arc::new(Fake::new());
+    let target = "/v1/explain?url=https%3A%2F%2Fa%2Fb%3Fc%3Dd&method=POST\
+                  &header=Cookie:%20a%3Db&header=x-a:1&header=x-a:%202";
+    let answer = ask(&fake, get(target)).await;
+    assert_eq!(
+        answer.json(),
+        json!({
+            "url": "https://a/b?c=d",
+            "method": "POST",
+            "headers": ["cookie=a=b", "x-a=1", "x-a=2"],
+        })
+    );
+    let answer = ask(&fake, get("/v1/explain?url=http%3A%2F%2Fa")).await;
+    assert_eq!(answer.json()["method"], "GET");
+}
+
+#[tokio::test]
+async fn status_and_metrics_are_the_node_s_own() {
+    let fake = Arc::new(Fake::new());
+    assert_eq!(
+        ask(&fake, get("/v1/status")).await.json()["version"],
+        "0.1.0"
+    );
+    let answer = ask(&fake, get("/metrics")).await;
+    assert_eq!(answer.body, "weir_generations_alive 1\n# EOF\n");
+    let kind = answer.headers["content-type"].as_bytes();
+    assert!(kind.starts_with(b"application/openmetrics-text"));
+}
+
+#[tokio::test]
+async fn readiness_tells_serving_degraded_and_not_serving_apart() {
+    for (readiness, status, body) in [
+        (
+            Readiness::Ready { degraded: vec![] },
+            200,
+            json!({"ready": true}),
+        ),
+        (
+            Readiness::Ready {
+                degraded: vec!["redis: connection refused".into()],
+            },
+            200,
+            json!({"ready": true, "degraded": ["redis: connection refused"]}),
+        ),
+        (
+            Readiness::NotReady {
+                reasons: vec!["draining".into()],
+            },
+            503,
+            json!({"ready": false, "reasons": ["draining"]}),
+        ),
+    ] {
+        let mut fake = Fake::new();
+        fake.readiness = readiness;
+        let fake = Arc::new(fake);
+        let answer = ask(&fake, get("/readyz")).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.json(), body);
+        assert_eq!(ask(&fake, get("/healthz")).await.status, 200);
+    }
+}

@@ -1,0 +1,280 @@
+//! A node put together: what lives as long as the process, and how its routes and
+//! policies are replaced while it serves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use tokio::sync::{Mutex, MutexGuard};
+use weir_policy::{Engine, EngineOptions};
+use weir_proxy::{Node, Parts, Upstream};
+use weir_store::kv::KvStore;
+use weir_store::log::Log;
+use weir_store::rate_limit::RateLimiter;
+use weir_store::redis::Redis;
+use weir_store::{Clock, MemoryTier};
+
+use crate::capabilities::services;
+use crate::config::{self, Config};
+use crate::policies::{Loader, Policies, Reloaded};
+use crate::settings;
+
+/// What the policies' small state may take in memory where there is no Redis, in bytes.
+const KV_BYTES: u64 = 64 << 20;
+
+/// A node and the means to change it.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) node: Arc<Node>,
+    loader: Loader,
+    /// One change at a time; requests never wait for this.
+    state: Mutex<State>,
+    file: PathBuf,
+    serving: AtomicBool,
+}
+
+/// What a reload changes.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) policies: Policies,
+    upstreams: HashMap<String, Arc<Upstream>>,
+}
+
+impl App {
+    /// Puts a node together and loads its policies. Needs a tokio runtime. Redis is not
+    /// waited for.
+    ///
+    /// # Errors
+    /// What in the configuration cannot be carried out.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
+        let clock = Clock::system();
+        let redis = start_redis(&config, &clock)?;
+        let (kv, limiter) = match &redis {
+            Some(redis) => (KvStore::redis(redis), RateLimiter::new(Some(redis))),
+            None => (KvStore::memory(KV_BYTES), RateLimiter::new(None)),
+        };
+        let log = match &redis {
+            Some(redis) => redis.log().clone(),
+            None => Log::new(settings::log(&config), None),
+        };
+        let engine = Engine::new(EngineOptions {
+            cache_dir: compiled_dir(&config)?,
+            ..EngineOptions::default()
+        })
+        .context("the WebAssembly engine cannot be started")?;
+        let node = Node::new(Parts {
+            memory: MemoryTier::new(config.memory.capacity, clock.clone()),
+            clock,
+            redis,
+            log,
+            cache: settings::cache(&config),
+        })?;
+        let loader = Loader::new(engine, services(kv, limiter));
+        let file = config.file.clone();
+        let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
+            .await?
+            .0;
+        let app = Arc::new(Self {
+            node,
+            loader,
+            state: Mutex::new(state),
+            file,
+            serving: AtomicBool::new(false),
+        });
+        let state = app.state.lock().await;
+        app.install(&state)?;
+        drop(state);
+        Ok(app)
+    }
+
+    /// Says whether requests are taken, for readiness.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Release);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// The present configuration and policies. Changes wait while it is held.
+    pub(crate) async fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().await
+    }
+
+    pub(crate) fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Puts the state's routes and policies in force, all at once.
+    pub(crate) fn install(&self, state: &State) -> anyhow::Result<u64> {
+        let routes: Vec<_> = state.config.routes.iter().map(settings::route).collect();
+        let number = self.node.install(
+            &routes,
+            &state.upstreams,
+            &state.policies.slots(self.node.metrics()),
+        )?;
+        tracing::info!(generation = number, "routes and policies in force");
+        Ok(number)
+    }
+
+    /// Reads the configuration and every component again. All of it comes into force, or
+    /// nothing; a policy that no longer loads keeps its last good version.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration; everything stays as it was.
+    pub(crate) async fn reload(&self) -> anyhow::Result<Vec<Reloaded>> {
+        let mut state = self.state.lock().await;
+        let file = self.file.clone();
+        let config = tokio::task::spawn_blocking(move || Config::load(&file))
+            .await
+            .context("the thread that read the configuration ended early")??;
+        for problem in &config.warnings {
+            tracing::warn!("{problem}");
+        }
+        warn_of_restart(&state.config, &config);
+        let (next, report) =
+            State::make(&self.loader, &state.policies, &state.upstreams, config).await?;
+        self.install(&next)?;
+        *state = next;
+        log_report(&report);
+        Ok(report)
+    }
+
+    /// Looks at the components' files again, and puts changed ones in force.
+    pub(crate) async fn reload_policies(&self) -> anyhow::Result<()> {
+        let mut state = self.state.lock().await;
+        let (policies, report) = state
+            .policies
+            .configured(&self.loader, &self.file, &state.config.policies)
+            .await?;
+        let changed = report.iter().any(|reloaded| reloaded.changed);
+        state.policies = policies;
+        if changed {
+            self.install(&state)?;
+        }
+        log_report(&report);
+        Ok(())
+    }
+
+    /// The component files to be watched.
+    pub(crate) async fn files(&self) -> Vec<PathBuf> {
+        self.state.lock().await.policies.files()
+    }
+}
+
+impl State {
+    async fn make(
+        loader: &Loader,
+        policies: &Policies,
+        upstreams: &HashMap<String, Arc<Upstream>>,
+        config: Config,
+    ) -> anyhow::Result<(Self, Vec<Reloaded>)> {
+        let upstreams = connect(&config.upstreams, upstreams)?;
+        let (policies, report) = policies
+            .configured(loader, &config.file, &config.policies)
+            .await?;
+        Ok((
+            Self {
+                config,
+                policies,
+                upstreams,
+            },
+            report,
+        ))
+    }
+}
+
+/// Upstreams whose settings are the same keep their connections.
+fn connect(
+    wanted: &BTreeMap<String, config::Upstream>,
+    known: &HashMap<String, Arc<Upstream>>,
+) -> anyhow::Result<HashMap<String, Arc<Upstream>>> {
+    wanted
+        .iter()
+        .map(|(name, upstream)| {
+            let settings = settings::upstream(name, upstream);
+            let upstream = match known.get(name) {
+                Some(known) if *known.settings() == settings => Arc::clone(known),
+                _ => Upstream::new(settings)?,
+            };
+            Ok((name.clone(), upstream))
+        })
+        .collect()
+}
+
+fn start_redis(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<Redis>>> {
+    let Some(redis) = &config.redis else {
+        return Ok(None);
+    };
+    let settings_of_redis = settings::redis(redis).with_context(|| match &redis.password_file {
+        Some(file) => format!("redis.password_file {}", file.display()),
+        None => "redis.password".to_owned(),
+    })?;
+    let redis = Redis::start(&settings_of_redis, settings::log(config), clock.clone())
+        .context("[redis]")?;
+    Ok(Some(Arc::new(redis)))
+}
+
+/// `data_dir/compiled`, made if need be.
+fn compiled_dir(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let Some(data_dir) = &config.data_dir else {
+        return Ok(None);
+    };
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("data_dir {} cannot be made", data_dir.display()))?;
+    Ok(Some(data_dir.join("compiled")))
+}
+
+/// What a reload cannot change.
+fn warn_of_restart(old: &Config, new: &Config) {
+    let differs = [
+        ("listen", old.listen != new.listen),
+        ("threads", old.threads != new.threads),
+        ("memory", old.memory.capacity != new.memory.capacity),
+        ("data_dir", old.data_dir != new.data_dir),
+        (
+            "admin",
+            format!("{:?}", old.admin) != format!("{:?}", new.admin),
+        ),
+        (
+            "redis",
+            format!("{:?}", old.redis) != format!("{:?}", new.redis),
+        ),
+        (
+            "cache",
+            format!("{:?}", old.cache) != format!("{:?}", new.cache),
+        ),
+        (
+            "limits",
+            format!("{:?}", old.limits) != format!("{:?}", new.limits),
+        ),
+        ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
+    ];
+    for (key, _) in differs.iter().filter(|(_, differs)| *differs) {
+        tracing::warn!(key, "changed, but takes effect only after a restart");
+    }
+}
+
+fn log_report(report: &[Reloaded]) {
+    for reloaded in report {
+        match &reloaded.error {
+            Some(error) => tracing::error!(
+                policy = reloaded.name,
+                version = reloaded.version,
+                error,
+                "the new component was not taken; the version in force stays"
+            ),
+            None if reloaded.changed => {
+                tracing::info!(
+                    policy = reloaded.name,
+                    version = reloaded.version,
+                    "policy loaded"
+                );
+            }
+            None => {}
+        }
+    }
+}

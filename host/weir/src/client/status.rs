@@ -1,0 +1,141 @@
+//! `weir status`: how a node is.
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::Value;
+use weir_admin::{PolicyInfo, Source};
+
+use super::http::{Node, typed};
+use super::{AdminArgs, print, printable, raw};
+
+/// Show how a running node is
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Runs `weir status`; prints also when the node does not serve.
+///
+/// # Errors
+/// A node that does not serve, so that scripts can ask; else as [`super::purge::run`].
+pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
+    let report = execute(args).await?;
+    print(&report.text)?;
+    if report.ready {
+        Ok(())
+    } else {
+        bail!("the node does not serve now")
+    }
+}
+
+pub(super) struct Report {
+    pub(super) text: String,
+    pub(super) ready: bool,
+}
+
+pub(super) async fn execute(args: StatusArgs) -> anyhow::Result<Report> {
+    let node = Node::new(&args.admin)?;
+    let status = node.success(node.get("/v1/status").await?)?;
+    // 503 is one of its answers, and none of ours.
+    let readiness = node.get("/readyz").await?.body;
+    let ready = readiness["ready"] == true;
+    if args.admin.json {
+        let text = raw(&status);
+        return Ok(Report { text, ready });
+    }
+    let policies = node.success(node.get("/v1/policies").await?)?;
+    let policies: Vec<PolicyInfo> = typed(&policies["policies"])?;
+    let mut text = headline(&readiness);
+    tree(&mut text, &status, 0);
+    table(&mut text, &policies);
+    text.truncate(text.trim_end().len());
+    Ok(Report { text, ready })
+}
+
+fn headline(readiness: &Value) -> String {
+    let list = |name: &str| -> Vec<String> {
+        let texts = readiness[name].as_array().into_iter().flatten();
+        texts.filter_map(Value::as_str).map(printable).collect()
+    };
+    if readiness["ready"] != true {
+        return format!("not serving: {}\n", list("reasons").join("; "));
+    }
+    match list("degraded") {
+        degraded if degraded.is_empty() => "serving\n".into(),
+        degraded => format!("serving, degraded: {}\n", degraded.join("; ")),
+    }
+}
+
+/// Whatever a node tells of itself, one name a line. Policies have their own table.
+fn tree(text: &mut String, value: &Value, depth: usize) {
+    let Value::Object(fields) = value else { return };
+    let leaves = fields.iter().filter(|(_, value)| !value.is_object());
+    let width = leaves.map(|(name, _)| name.chars().count()).max();
+    for (name, value) in fields {
+        if depth == 0 && name == "policies" {
+            continue;
+        }
+        let label = printable(name);
+        let indent = "  ".repeat(depth);
+        if value.is_object() {
+            text.push_str(&format!("{indent}{label}\n"));
+            tree(text, value, depth + 1);
+        } else {
+            let width = width.unwrap_or_default();
+            text.push_str(&format!("{indent}{label:width$}  {}\n", leaf(value)));
+        }
+    }
+}
+
+fn leaf(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => printable(text),
+        Value::Array(values) => values.iter().map(leaf).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn table(text: &mut String, policies: &[PolicyInfo]) {
+    if policies.is_empty() {
+        return;
+    }
+    let header = ["POLICY", "VERSION", "FROM", "INSTANCES", "CALLS", "FAILED"].map(str::to_owned);
+    let mut rows = vec![header];
+    rows.extend(policies.iter().map(row));
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or_default()
+    });
+    text.push('\n');
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    for policy in policies {
+        if let Some(error) = &policy.last_error {
+            let name = printable(&policy.name);
+            text.push_str(&format!("{name}: last error: {}\n", printable(error)));
+        }
+    }
+}
+
+fn row(policy: &PolicyInfo) -> [String; 6] {
+    let source = match policy.source {
+        Source::File => "file",
+        Source::Deployed => "deployed",
+    };
+    [
+        printable(&policy.name),
+        printable(&policy.version),
+        source.into(),
+        policy.instances.to_string(),
+        policy.calls.to_string(),
+        policy.failures.to_string(),
+    ]
+}

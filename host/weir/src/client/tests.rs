@@ -1,0 +1,282 @@
+//! The commands against a real admin API, with a node that answers from its fields.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clap::Parser;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use weir_admin::{
+    Auth, Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
+    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
+    SelectorKind, Source,
+};
+
+use super::*;
+
+mod connection;
+
+struct Fake {
+    asked: Mutex<Vec<String>>,
+    readiness: Readiness,
+    scope: Scope,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            asked: Mutex::new(Vec::new()),
+            readiness: Readiness::Ready { degraded: vec![] },
+            scope: Scope::Fleet,
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Fake {
+    async fn invalidate(
+        &self,
+        request: InvalidateRequest,
+    ) -> Result<InvalidateAnswer, ControlError> {
+        if request.namespaces.iter().any(|name| name == "nobody") {
+            let message = "`nobody` is the namespace of no policy";
+            return Err(ControlError::bad_request("namespaces[0]", message));
+        }
+        let asked = serde_json::to_string(&request).unwrap();
+        self.asked.lock().await.push(asked);
+        Ok(InvalidateAnswer {
+            sequence: (self.scope == Scope::Fleet).then_some(42),
+            scope: self.scope,
+        })
+    }
+
+    async fn event(&self, kind: &str, data: Value) -> Result<EventAnswer, ControlError> {
+        let known = kind == "user.updated";
+        let selected = Selected {
+            policy: "charity".into(),
+            kind: SelectorKind::Tag,
+            value: Some(format!("user-{}", data["id"])),
+            host: None,
+            soft: true,
+        };
+        Ok(EventAnswer {
+            selectors: if known { vec![selected] } else { vec![] },
+            sequence: None,
+            scope: self.scope,
+        })
+    }
+
+    async fn policies(&self) -> Vec<PolicyInfo> {
+        vec![PolicyInfo {
+            name: "charity".into(),
+            version: "abc".into(),
+            source: Source::Deployed,
+            namespaces: vec!["user".into()],
+            grants: vec!["kv".into()],
+            instances: 2,
+            calls: 1234,
+            failures: 1,
+            last_error: Some("trap \u{1b}[2J".into()),
+        }]
+    }
+
+    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        let refused = ControlErrorKind::BadRequest { field: None };
+        if component.starts_with(b"junk") {
+            return Err(ControlError::new(refused, "not a component"));
+        }
+        self.asked.lock().await.push(format!("put {name}"));
+        Ok(Deployed {
+            version: "def".into(),
+        })
+    }
+
+    async fn rollback(&self, _: &str) -> Result<Deployed, ControlError> {
+        let message = "there is no earlier version";
+        Err(ControlError::new(ControlErrorKind::Conflict, message))
+    }
+
+    async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {
+        Ok(vec![])
+    }
+
+    async fn explain(&self, _: ExplainRequest) -> Result<Value, ControlError> {
+        Ok(Value::Null)
+    }
+
+    async fn status(&self) -> Value {
+        json!({"version": "0.1.0", "memory": {"bytes": 7, "entries": 1}, "redis": null})
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+async fn start(auth: Auth, fake: Arc<Fake>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(weir_admin::serve(
+        listener,
+        auth,
+        fake,
+        std::future::pending(),
+    ));
+    address
+}
+
+#[derive(Parser)]
+enum Line {
+    Purge(PurgeArgs),
+    Event(EventArgs),
+    Deploy(DeployArgs),
+    Rollback(RollbackArgs),
+    Status(StatusArgs),
+}
+
+/// Runs a command line against `admin`; the output, or the whole error.
+async fn run(admin: &str, line: &[&str]) -> Result<String, String> {
+    let address = ["--admin", admin];
+    let words = ["weir"].iter().chain(line).chain(&address);
+    let result = match Line::try_parse_from(words).map_err(|error| error.to_string())? {
+        Line::Purge(args) => purge::execute(args).await,
+        Line::Event(args) => event::execute(args).await,
+        Line::Deploy(args) => deploy::deploy(args).await,
+        Line::Rollback(args) => deploy::rollback(args).await,
+        Line::Status(args) => status::execute(args).await.map(|report| report.text),
+    };
+    result.map_err(|error| format!("{error:#}"))
+}
+
+async fn node() -> (Arc<Fake>, String) {
+    let fake = Arc::new(Fake::new());
+    let address = start(Auth::loopback(), fake.clone()).await;
+    (fake, format!("http://{address}"))
+}
+
+fn file(content: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn purge_sends_every_option_and_says_what_was_done() {
+    let (fake, admin) = node().await;
+    let line = "purge --url http://a/1 --url http://a/2 --key user:profile:42 --tag t \
+                --namespace user --prefix user:p --host a --soft";
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = run(&admin, &words).await.unwrap();
+    assert_eq!(
+        output,
+        "soft-purged 2 URLs, 1 key, 1 tag, 1 namespace, 1 prefix of a\n\
+         in force on every node (sequence 42)"
+    );
+    let asked: Value = serde_json::from_str(&fake.asked.lock().await[0]).unwrap();
+    assert_eq!(
+        asked,
+        json!({
+            "urls": ["http://a/1", "http://a/2"], "keys": ["user:profile:42"], "tags": ["t"],
+            "namespaces": ["user"], "prefixes": ["user:p"], "all": false, "host": "a", "soft": true,
+        })
+    );
+    let output = run(&admin, &["purge", "--all", "--json"]).await.unwrap();
+    let answer: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(answer, json!({"sequence": 42, "scope": "fleet"}));
+}
+
+#[tokio::test]
+async fn a_purge_of_nothing_is_refused_before_it_is_sent() {
+    let (fake, admin) = node().await;
+    let error = run(&admin, &["purge", "--host", "a"]).await.unwrap_err();
+    assert!(error.contains("--tag <TAG>"), "{error}");
+    assert!(fake.asked.lock().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_purge_that_reached_one_node_says_so() {
+    let mut fake = Fake::new();
+    fake.scope = Scope::Node;
+    let address = start(Auth::loopback(), Arc::new(fake)).await;
+    let output = run(&address.to_string(), &["purge", "--all"])
+        .await
+        .unwrap();
+    assert!(
+        output.starts_with("purged everything\nin force on this node only"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn a_node_s_refusal_is_told_in_its_words() {
+    let (_, admin) = node().await;
+    let error = run(&admin, &["purge", "--namespace", "nobody"])
+        .await
+        .unwrap_err();
+    assert_eq!(error, "`nobody` is the namespace of no policy");
+}
+
+#[tokio::test]
+async fn events_tell_what_the_policies_selected() {
+    let (_, admin) = node().await;
+    let output = run(&admin, &["event", "user.updated", r#"{"id":42}"#])
+        .await
+        .unwrap();
+    assert!(
+        output.starts_with("charity: soft-purged tag user-42\nin force"),
+        "{output}"
+    );
+    let output = run(&admin, &["event", "who.knows"]).await.unwrap();
+    assert_eq!(output, "no policy invalidates anything for who.knows");
+    let error = run(&admin, &["event", "user.updated", "{id:42}"])
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("not JSON") && error.contains("line 1 column 2"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn deploy_tells_both_versions_and_a_refused_one_says_which_stays() {
+    let (fake, admin) = node().await;
+    let path = |file: &NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let good = file(b"\0asm");
+    let output = run(&admin, &["deploy", "charity", &path(&good)])
+        .await
+        .unwrap();
+    assert_eq!(output, "charity: def is in force, in place of abc");
+    let junk = file(b"junk");
+    let error = run(&admin, &["deploy", "charity", &path(&junk)])
+        .await
+        .unwrap_err();
+    assert_eq!(error, "charity stays at version abc: not a component");
+    let error = run(&admin, &["deploy", "other", &path(&good)])
+        .await
+        .unwrap_err();
+    assert!(error.contains("no policy other, only charity"), "{error}");
+    let error = run(&admin, &["deploy", "charity", &path(&file(b""))])
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("is empty: build the policy with weir plugin build"),
+        "{error}"
+    );
+    assert_eq!(*fake.asked.lock().await, ["put charity"]);
+}
+
+#[tokio::test]
+async fn rollback_without_an_earlier_version_fails() {
+    let (_, admin) = node().await;
+    let error = run(&admin, &["rollback", "charity"]).await.unwrap_err();
+    assert_eq!(error, "there is no earlier version");
+}

@@ -1,0 +1,364 @@
+//! The configuration as resolved: defaults filled in, paths joined to the
+//! folder of the file, values parsed, references checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::compound::Choice;
+use super::errors::Problem;
+use super::pattern::PathPattern;
+use super::secret::{Secret, SecretError, read_secret};
+
+/// A node's configuration, valid as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file it was read from.
+    pub(crate) file: PathBuf,
+    /// Where clients connect; at least one, none twice.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Folder for journal and compiled policies; not created yet.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Worker threads, 1 to 1024.
+    pub(crate) threads: usize,
+    /// Limits on clients.
+    pub(crate) limits: Limits,
+    /// The admin listener, if any.
+    pub(crate) admin: Option<Admin>,
+    /// What is logged.
+    pub(crate) log: Log,
+    /// The memory tier.
+    pub(crate) memory: Memory,
+    /// What is stored.
+    pub(crate) cache: Cache,
+    /// The Redis tier, if any.
+    pub(crate) redis: Option<Redis>,
+    /// By name.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// By name.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// In the order of the file; at least one. Hosts and paths do not collide.
+    pub(crate) routes: Vec<Route>,
+    /// What is probably not meant as written.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Limits on clients, and how the node stops.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Time for a client to send the header of a request, idle time before it included.
+    /// Not zero.
+    pub(crate) header_timeout: Duration,
+    /// Most header fields in a request, 1 to 10,000.
+    pub(crate) max_headers: usize,
+    /// Most bytes in the header of a request, 8 KiB to 1 MiB.
+    pub(crate) max_header_size: usize,
+    /// Time that requests in flight have to finish after SIGTERM.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    /// Loopback unless there is a token file.
+    pub(crate) listen: SocketAddr,
+    /// The file with the token; see [`Admin::token`].
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    /// Reads the token that requests must carry. None when no file is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not one line of visible ASCII.
+    pub(crate) fn token(&self) -> Result<Option<Secret>, SecretError> {
+        self.token_file.as_deref().map(read_secret).transpose()
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Log {
+    /// How a line looks.
+    pub(crate) format: LogFormat,
+    /// The least important messages that are written.
+    pub(crate) level: LogLevel,
+    /// Whether each request is written.
+    pub(crate) access: bool,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// How important a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is degraded.
+    Warn,
+    /// Something an operator wants to know.
+    Info,
+    /// For finding out why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The memory tier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// In bytes, at least 1 MiB.
+    pub(crate) capacity: u64,
+}
+
+/// What is stored, on all routes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cache {
+    /// Longest life of an object: lifetime and stale windows together.
+    pub(crate) longest_life: Duration,
+    /// Largest body that is stored, in bytes; at most the memory's capacity.
+    pub(crate) max_object: u64,
+    /// How long it is remembered that a response could not be stored.
+    pub(crate) uncacheable_for: Duration,
+}
+
+/// The Redis tier.
+#[derive(Clone, Debug)]
+pub(crate) struct Redis {
+    /// Where it listens.
+    pub(crate) address: RedisAddress,
+    /// Number of the database.
+    pub(crate) database: u32,
+    /// User name (ACL).
+    pub(crate) username: Option<String>,
+    /// From the URL or the key `password`; see [`Redis::password`].
+    pub(crate) given_password: Option<Secret>,
+    /// The file with the password; see [`Redis::password`].
+    pub(crate) password_file: Option<PathBuf>,
+    /// First part of the name of every key; without `{` and `}`.
+    pub(crate) prefix: String,
+    /// Most connections, 1 to 1000.
+    pub(crate) pool_size: u32,
+    /// Idle connections kept open, at most `pool_size`.
+    pub(crate) min_idle: u32,
+    /// Longest time for each call. Not zero.
+    pub(crate) deadline: Duration,
+    /// Longest time that a purge may take to reach the other nodes.
+    pub(crate) coherence_window: Duration,
+    /// Largest body that is written to Redis, in bytes; at most `queue`.
+    pub(crate) max_object: u64,
+    /// Bytes that may wait to be written.
+    pub(crate) queue: u64,
+}
+
+/// Where Redis listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RedisAddress {
+    /// A TCP port. An IPv6 address has no brackets here.
+    Tcp {
+        /// Name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Redis {
+    /// The password, read anew from its file where it has one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub(crate) fn password(&self) -> Result<Option<Secret>, SecretError> {
+        match &self.password_file {
+            Some(file) => read_secret(file).map(Some),
+            None => Ok(self.given_password.clone()),
+        }
+    }
+}
+
+/// Servers that answer alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    /// At least one.
+    pub(crate) servers: Vec<Server>,
+    /// Time to open a connection. Not zero.
+    pub(crate) connect_timeout: Duration,
+    /// Time from the request to the head of the response. Not zero.
+    pub(crate) response_timeout: Duration,
+    /// Longest time between two pieces of a response's body. Not zero.
+    pub(crate) body_timeout: Duration,
+    /// Time that an idle connection is kept. Not zero.
+    pub(crate) idle_timeout: Duration,
+    /// Idle connections kept to each server.
+    pub(crate) max_idle: usize,
+    /// How many other servers are tried when a connection fails.
+    pub(crate) retries: u32,
+}
+
+/// A server of an upstream, reached over cleartext HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Name or IP address, as in a URL: IPv6 in brackets, names in lower case.
+    pub(crate) host: String,
+    /// 80 where the URL names none.
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// `host:port`, always with the port.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// A policy: a component, what it may use, and its limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// The component's file.
+    pub(crate) component: PathBuf,
+    /// The line in the configuration that names it, for messages.
+    pub(crate) line: usize,
+    /// At least one; no other policy has any of them.
+    pub(crate) namespaces: Vec<String>,
+    /// Capabilities that the component may import.
+    pub(crate) grants: Grants,
+    /// Given to `configure`; always an object.
+    pub(crate) config: serde_json::Value,
+    /// CPU time for each call.
+    pub(crate) cpu_limit: Duration,
+    /// Bytes of memory for an instance.
+    pub(crate) memory_limit: u64,
+    /// Most instances at once. Not zero.
+    pub(crate) max_instances: usize,
+    /// Calls after which an instance is replaced. Not zero.
+    pub(crate) reuse: u32,
+}
+
+/// The capabilities granted to a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grants {
+    /// Stored values.
+    pub(crate) kv: bool,
+    /// Rate limits.
+    pub(crate) rate_limit: bool,
+    /// Messages to the log.
+    pub(crate) log: bool,
+    /// The time.
+    pub(crate) clock: bool,
+}
+
+/// A capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// Stored values.
+    Kv,
+    /// Rate limits.
+    RateLimit,
+    /// Messages to the log.
+    Log,
+    /// The time.
+    Clock,
+}
+
+/// Which requests go where, and how they are cached.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// An authority in lower case, without the default port; none for any host.
+    /// Without a port it is that host on every port.
+    pub(crate) host: Option<String>,
+    /// The paths.
+    pub(crate) path: PathPattern,
+    /// A key of [`Config::upstreams`].
+    pub(crate) upstream: String,
+    /// A key of [`Config::policies`]; none: plain RFC 9111.
+    pub(crate) policy: Option<String>,
+    /// What happens when the policy fails.
+    pub(crate) on_policy_error: OnPolicyError,
+    /// What happens while Redis is down.
+    pub(crate) redis_down: RedisDown,
+    /// Concurrent origin fetches with [`RedisDown::Shed`]. Not zero.
+    pub(crate) shed_above: usize,
+    /// Whether the origin sees only what is in the key. Only with a policy.
+    pub(crate) sealed: bool,
+    /// Whether all hosts of the route share one object.
+    pub(crate) shared: bool,
+    /// Whether an explicitly fresh response with Set-Cookie may be stored.
+    pub(crate) store_set_cookie: bool,
+}
+
+/// What happens to a request when its policy fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnPolicyError {
+    /// It goes to the origin; nothing is stored.
+    Pass,
+    /// RFC 9111 decides, under keys of its own.
+    Rfc9111,
+    /// The last version that worked decides.
+    LastGood,
+    /// It is answered 503.
+    Unavailable503,
+}
+
+/// What happens while Redis is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RedisDown {
+    /// Memory alone, trusted for `coherence_window`.
+    MemoryOnly,
+    /// Memory alone, trusted for the whole lifetime.
+    Stale,
+    /// All requests go to the origin.
+    Bypass,
+    /// As `MemoryOnly`, and 503 above `shed_above` fetches at once.
+    Shed,
+}
+
+impl Choice for LogFormat {
+    const NAMES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for LogLevel {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for Grant {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("kv", Self::Kv),
+        ("rate-limit", Self::RateLimit),
+        ("log", Self::Log),
+        ("clock", Self::Clock),
+    ];
+}
+
+impl Choice for OnPolicyError {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("pass", Self::Pass),
+        ("rfc9111", Self::Rfc9111),
+        ("last-good", Self::LastGood),
+        ("503", Self::Unavailable503),
+    ];
+}
+
+impl Choice for RedisDown {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("memory-only", Self::MemoryOnly),
+        ("stale", Self::Stale),
+        ("bypass", Self::Bypass),
+        ("shed", Self::Shed),
+    ];
+}

@@ -1,0 +1,217 @@
+//! The configuration as it stands in the file: every table and key, with type,
+//! default, bounds and meaning. The readers, the list of known keys and the
+//! reference page all come from here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::compound::{Json, List, Named, OneOrMany, Tables};
+use super::errors::{Findings, Place};
+use super::model::{Grant, LogFormat, LogLevel, OnPolicyError, RedisDown};
+use super::read::{At, Fields, Read};
+use super::schema::{Absent, KeySpec, TableSpec, table};
+use super::units::Size;
+
+/// All tables, in the order of the reference page.
+pub(super) const TABLES: &[&TableSpec] = &[
+    Root::SPEC,
+    Limits::SPEC,
+    Admin::SPEC,
+    Log::SPEC,
+    Memory::SPEC,
+    Cache::SPEC,
+    Redis::SPEC,
+    Upstream::SPEC,
+    Policy::SPEC,
+    Route::SPEC,
+];
+
+table! {
+    /// Durations are written like `"30s"`, sizes like `"256MiB"`. Paths are
+    /// relative to the folder of the configuration file.
+    "" Root {
+        /// Where clients connect (HTTP/1.1 and cleartext HTTP/2). Port 0 takes any free port.
+        listen: OneOrMany<SocketAddr>, = ["127.0.0.1:8080"];
+        /// Folder for the purge journal and compiled policies.
+        data_dir: PathBuf, absent "none: nothing is kept on disk";
+        /// Worker threads.
+        threads: u64, absent "the number of CPU cores", in 1..=1024;
+        /// Limits on clients.
+        limits: Limits, = {};
+        /// The admin listener.
+        admin: Admin, absent "none: no admin listener";
+        /// What is logged.
+        log: Log, = {};
+        /// The memory tier.
+        memory: Memory, = {};
+        /// What is stored.
+        cache: Cache, = {};
+        /// The Redis tier.
+        redis: Redis, absent "none: this node caches alone";
+        /// Where responses come from.
+        upstreams: Named<Upstream>, = {};
+        /// The policies that decide what is cached.
+        policies: Named<Policy>, = {};
+        /// Which requests go where.
+        routes: Tables<Route>;
+    }
+}
+
+table! {
+    /// What a client may do, and how the node stops.
+    "[limits]" Limits {
+        /// Time for a client to send the header of a request, counted from the connection's
+        /// start or the end of its last response: so also how long it may be idle.
+        header_timeout: Duration, = "60s", in "1ms"..="1h";
+        /// Most header fields in a request; more is answered 431.
+        max_headers: u64, = 100, in 1..=10000;
+        /// Most bytes in the header of a request; more is answered 431.
+        max_header_size: Size, = "64KiB", in "8KiB"..="1MiB";
+        /// Time that requests in flight have to finish after SIGTERM.
+        drain_timeout: Duration, = "30s", in "0s"..="1h";
+    }
+}
+
+table! {
+    /// The admin API, metrics and the dashboard. Without this table there is none of them.
+    "[admin]" Admin {
+        /// Where it listens. An address other than loopback needs `token_file`.
+        listen: SocketAddr, = "127.0.0.1:9900";
+        /// File with the token that each request must carry as `Authorization: Bearer TOKEN`.
+        token_file: PathBuf, absent "none: loopback only, no token";
+    }
+}
+
+table! {
+    /// What is written to standard error.
+    "[log]" Log {
+        /// Lines for people, or one JSON object on each line.
+        format: LogFormat, = "text";
+        /// The least important messages that are written.
+        level: LogLevel, = "info";
+        /// Whether each request is written.
+        access: bool, = false;
+    }
+}
+
+table! {
+    /// The memory tier of this node.
+    "[memory]" Memory {
+        /// What its objects may weigh together.
+        capacity: Size, = "256MiB", in "1MiB"..="16TiB";
+    }
+}
+
+table! {
+    /// What is stored, on all routes.
+    "[cache]" Cache {
+        /// Longest life of an object: lifetime and stale windows together.
+        longest_life: Duration, = "30d", in "1s"..="3650d";
+        /// Largest response that is stored; a larger one is streamed through.
+        max_object: Size, absent "an eighth of `memory.capacity`, at most `\"64MiB\"`", in "1KiB"..="1GiB";
+        /// How long it is remembered that a response could not be stored.
+        uncacheable_for: Duration, = "120s", in "0s"..="1h";
+    }
+}
+
+table! {
+    /// The tier that nodes share. Without this table a node caches alone.
+    "[redis]" Redis {
+        /// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` or `unix:///PATH[?db=DB]`.
+        url: String;
+        /// First part of the name of every key.
+        prefix: String, = "weir";
+        /// User name (Redis ACL).
+        username: String, absent "none, or that of the URL";
+        /// Password. Better: `password_file`.
+        password: String, absent "none, or that of the URL";
+        /// File with the password.
+        password_file: PathBuf, absent "none";
+        /// Most connections.
+        pool_size: u64, = 10, in 1..=1000;
+        /// Idle connections kept open; at most `pool_size`.
+        min_idle: u64, absent "5, or `pool_size` if that is less", in 0..=1000;
+        /// Longest time for each call; what is late counts as failed.
+        deadline: Duration, = "20ms", in "1ms"..="10s";
+        /// Longest time that a purge may take to reach the other nodes.
+        coherence_window: Duration, = "2s", in "100ms"..="1h";
+        /// Largest response that is written to Redis.
+        max_object: Size, = "8MiB", in "1KiB"..="512MiB";
+        /// What may wait to be written; beyond that it is dropped and counted.
+        queue: Size, = "64MiB", in "1MiB"..="16GiB";
+    }
+}
+
+table! {
+    /// Servers that answer alike, under a name that routes use.
+    "[upstreams.NAME]" Upstream {
+        /// URLs of the servers: `http://HOST[:PORT]`.
+        servers: List<String>;
+        /// Time to open a connection.
+        connect_timeout: Duration, = "2s", in "1ms"..="1h";
+        /// Time from the request to the head of the response.
+        response_timeout: Duration, = "30s", in "1ms"..="1d";
+        /// Longest time between two pieces of a response's body.
+        body_timeout: Duration, = "30s", in "1ms"..="1d";
+        /// Time that an idle connection is kept. Less than the server's own.
+        idle_timeout: Duration, = "4s", in "1ms"..="1d";
+        /// Idle connections kept to each server.
+        max_idle: u64, = 64, in 0..=10000;
+        /// How many other servers are tried when a connection fails.
+        retries: u64, = 1, in 0..=10;
+    }
+}
+
+table! {
+    /// A WebAssembly component that decides what is cached, under a name that routes use.
+    "[policies.NAME]" Policy {
+        /// The component. When the file changes it is loaded anew.
+        component: PathBuf;
+        /// First parts of the keys that the policy may use: small letters, digits, `-`, `_`.
+        namespaces: List<String>;
+        /// Capabilities that the component may import.
+        grants: List<Grant>, = [];
+        /// Given to the policy's `configure` as JSON.
+        config: Json, = {};
+        /// CPU time for each call.
+        cpu_limit: Duration, = "20ms", in "1ms"..="10s";
+        /// Memory of an instance, all its linear memories and tables together.
+        memory_limit: Size, = "64MiB", in "1MiB"..="4GiB";
+        /// Most instances at once.
+        max_instances: u64, absent "four for each CPU core", in 1..=10000;
+        /// Calls after which an instance is replaced.
+        reuse: u64, = 10000, in 1..=4294967295;
+    }
+}
+
+table! {
+    /// Requests by host and path. The most specific route is taken: one with the
+    /// host before one without; in a path, literal text before `{name}` before `{*rest}`.
+    "[[routes]]" Route {
+        /// Host of the requests; without a port for all ports.
+        host: String, absent "any host";
+        /// Path of the requests: `{name}` stands for a segment, a final `{*rest}` for all that follows, nothing included.
+        path: String;
+        /// Name of the upstream that answers them.
+        upstream: String;
+        /// Name of the policy that decides.
+        policy: String, absent "none: plain RFC 9111";
+        /// What happens to a request when its policy fails: not cached, cached by RFC 9111 under
+        /// keys of its own, decided by the last version that worked, or answered 503.
+        on_policy_error: OnPolicyError, = "pass";
+        /// What happens while Redis is down: memory alone, trusted for `coherence_window`; memory alone, trusted for
+        /// the whole lifetime; all to the origin; or as `memory-only`, and 503 above `shed_above` fetches at once.
+        redis_down: RedisDown, = "memory-only";
+        /// Concurrent fetches from the upstream with `redis_down = "shed"`.
+        shed_above: u64, = 64, in 1..=1000000;
+        /// Whether the origin sees only what is in the key. Needs a policy.
+        sealed: bool, = false;
+        /// Whether all hosts of the route share one object.
+        shared: bool, = false;
+        /// Whether a response with Set-Cookie may be stored when it is explicitly fresh.
+        store_set_cookie: bool, = false;
+    }
+}

@@ -1,0 +1,349 @@
+use super::*;
+
+/// The one error of `MINIMAL` with `tables` after it. Those begin on line 6.
+fn error(tables: &str) -> String {
+    let mut errors = errors(&format!("{MINIMAL}{tables}"));
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    errors.remove(0)
+}
+
+#[test]
+fn an_error_shows_the_place_and_a_hint() {
+    let text = MINIMAL.replace("upstream = \"api\"", "upstream = \"apis\"");
+    let expected = "\
+etc/weir.toml:5:12: routes[0].upstream: there is no upstream named \"apis\"
+   5 | upstream = \"apis\"
+     |            ^^^^^^
+   hint: did you mean \"api\"? Upstreams are defined as [upstreams.NAME]";
+    assert_eq!(parse(&text).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn all_errors_of_a_file_are_reported_in_its_order() {
+    let text = "listen = 8080\nthreads = 0\n[memory]\ncapacity = \"lots\"\n[upstreams.a]\n\
+        servers = []\n[[routes]]\npath = \"x\"\nupstream = \"b\"\nsealed = true\n";
+    assert_eq!(
+        errors(text),
+        [
+            "1:10: listen: expected an address, found an integer",
+            "2:11: threads: the value is too small, the least is 1",
+            "4:12: memory.capacity: \"lots\" is not a size",
+            "6:11: upstreams.a.servers: an upstream needs at least one server",
+            "8:9: routes[0].path: the path does not begin with `/`",
+            "9:12: routes[0].upstream: there is no upstream named \"b\"",
+            "10:10: routes[0].sealed: a sealed route needs a policy, since its origin sees only what a policy put into the key",
+        ]
+    );
+}
+
+#[test]
+fn a_mistyped_required_key_is_one_error() {
+    let text = MINIMAL.replace("upstream =", "upstrem =");
+    let found = parse(&text).unwrap_err();
+    assert_eq!(found.problems().len(), 1, "{found}");
+    assert_eq!(found.problems()[0].hint, "did you mean `upstream`?");
+}
+
+#[test]
+fn an_unknown_key_is_sent_where_it_belongs() {
+    let hint = |text: &str| {
+        parse(&format!("{MINIMAL}{text}")).unwrap_err().problems()[0]
+            .hint
+            .clone()
+    };
+    assert_eq!(
+        hint("[memory]\npool_size = 3"),
+        "`pool_size` belongs to [redis]"
+    );
+    assert_eq!(
+        hint("[memory]\nthreads = 3"),
+        "`threads` belongs to the top of the file, before the first [table]"
+    );
+    assert_eq!(
+        hint("[memory]\ncolour = 3"),
+        "the keys of [memory] are `capacity`"
+    );
+}
+
+#[test]
+fn each_mistake_has_its_message() {
+    let policy = "policy = \"p\"\n[policies.p]\ncomponent = \"p.wasm\"\nnamespaces = [\"p\"]\n";
+    for (tables, expected) in [
+        ("[memroy]", "6:2: memroy: there is no such key"),
+        (
+            "[memory]\ncapacity = 256",
+            "7:12: memory.capacity: expected a size, found an integer",
+        ),
+        (
+            "[memory]\ncapacity = \"1KiB\"",
+            "7:12: memory.capacity: the value is too small, the least is \"1MiB\"",
+        ),
+        (
+            "[cache]\nmax_object = \"1GiB\"",
+            "7:14: cache.max_object: an object of this size is larger than the 268435456 bytes of memory.capacity",
+        ),
+        (
+            "[limits]\nheader_timeout = \"ten\"",
+            "7:18: limits.header_timeout: \"ten\" is not a duration",
+        ),
+        (
+            "[log]\naccess = \"yes\"",
+            "7:10: log.access: expected a boolean, found a string",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "7:9: log.level: \"loud\" is not one of the choices",
+        ),
+        ("[[log]]", "6:1: log: expected a table, found an array"),
+        (
+            "[admin]\nlisten = \"0.0.0.0:9900\"",
+            "7:10: admin.listen: 0.0.0.0 can be reached from other machines, and no token is asked for",
+        ),
+        (
+            "[admin]\nlisten = \"localhost:9900\"",
+            "7:10: admin.listen: \"localhost:9900\" is not an address to listen on",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8080\"",
+            "7:10: admin.listen: port 8080 is taken by listen, by default",
+        ),
+        ("[redis]", "6:1: redis.url: the key is missing"),
+        (
+            "[redis]\nurl = \"rediss://h\"",
+            "7:8: redis.url: TLS to Redis is not built yet",
+        ),
+        (
+            "[redis]\nurl = \"localhost:6379\"",
+            "7:7: redis.url: this is not the URL of a Redis server",
+        ),
+        (
+            "[redis]\nurl = \"redis://h/x\"",
+            "7:7: redis.url: \"x\" is not the number of a database",
+        ),
+        (
+            "[redis]\nurl = \"redis://h?a=b\"",
+            "7:7: redis.url: the URL of Redis has options",
+        ),
+        (
+            "[redis]\nurl = \"unix://run/x\"",
+            "7:7: redis.url: the URL names no socket",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\nprefix = \"{a}\"",
+            "8:10: redis.prefix: \"{a}\" cannot begin the names of keys",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\npool_size = 1001",
+            "8:13: redis.pool_size: the value is too large, the greatest is 1000",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\npool_size = -1",
+            "8:13: redis.pool_size: -1 is not a whole number from 0 to 2^64",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\nmin_idle = 11",
+            "8:12: redis.min_idle: 11 idle connections do not fit into a pool of 10",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\nqueue = \"1MiB\"",
+            "8:9: redis.queue: an object of max_object bytes would never fit into the queue",
+        ),
+        (
+            "[redis]\nurl = \"redis://:a@h\"\npassword = \"b\"",
+            "8:12: redis.password: the URL gives a password already",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"https://h\"]",
+            "7:13: upstreams.b.servers[0]: TLS to upstreams is not built yet",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"http://h/a\"]",
+            "7:21: upstreams.b.servers[0]: the URL of a server has no path",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"http://h?a\"]",
+            "7:21: upstreams.b.servers[0]: the URL of a server has no query",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"h:3000\"]",
+            "7:12: upstreams.b.servers[0]: this is not the URL of a server",
+        ),
+        (
+            "[upstreams.\"a b\"]\nservers = [\"http://h\"]",
+            "6:12: upstreams.\"a b\": the name may have only ASCII letters, digits, `-` and `_`, 1 to 64 of them",
+        ),
+        (
+            "[policies]\nx = 1",
+            "7:1: policies.x: expected a table, found an integer",
+        ),
+        (
+            "[policies.q]\ncomponent = \"q\"\nnamespaces = []",
+            "8:14: policies.q.namespaces: a policy needs at least one namespace for its keys",
+        ),
+        (
+            "[policies.q]\ncomponent = \"q\"\nnamespaces = [\"A\"]",
+            "8:15: policies.q.namespaces[0]: \"A\" is not a namespace",
+        ),
+        (
+            "[policies.q]\ncomponent = \"q\"\nnamespaces = [\"q\"]\ngrants = [\"net\"]",
+            "9:11: policies.q.grants[0]: \"net\" is not one of the choices",
+        ),
+        (
+            "[policies.q]\ncomponent = \"q\"\nnamespaces = [\"q\"]\nconfig = { a = inf }",
+            "9:16: policies.q.config.a: inf has no place in JSON, as which a policy gets its config",
+        ),
+        (
+            &format!("{policy}[policies.q]\ncomponent = \"q\"\nnamespaces = [\"p\"]"),
+            "12:15: policies.q.namespaces[0]: the namespace \"p\" is taken by policies.p.namespaces[0] on line 9",
+        ),
+        (
+            &format!("sealed = true\non_policy_error = \"rfc9111\"\n{policy}"),
+            "7:19: routes[0].on_policy_error: a sealed route cannot fall back to RFC 9111, which would show the origin what is not in the key",
+        ),
+        (
+            "on_policy_error = \"503\"",
+            "6:19: routes[0].on_policy_error: the route has no policy that could fail",
+        ),
+        (
+            "on_policy_error = 503",
+            "6:19: routes[0].on_policy_error: expected a string, found an integer",
+        ),
+        (
+            "policy = \"q\"",
+            "6:10: routes[0].policy: there is no policy named \"q\"",
+        ),
+        (
+            "host = \"*.example.org\"",
+            "6:8: routes[0].host: \"*.example.org\" is not a host as requests name it",
+        ),
+        (
+            "[[routes]]\nupstream = \"api\"",
+            "6:1: routes[1].path: the key is missing",
+        ),
+        (
+            "[[routes]]\nupstream = \"api\"\npath = \"/{*rest}\"",
+            "8:8: routes[1].path: the same host and path as routes[0].path on line 4",
+        ),
+        (
+            "[[routes]]\nupstream = \"api\"\npath = \"/{*all}\"",
+            "8:8: routes[1].path: matches the same requests as /{*rest} (routes[0].path on line 4)",
+        ),
+        (
+            "[[routes]]\nupstream = \"api\"\npath = \"/{a}.png\"",
+            "8:8: routes[1].path: it cannot be told which is more specific, this path or /{*rest} (routes[0].path on line 4)",
+        ),
+        (
+            "[[routes]]\nupstream = \"api\"\npath = \"/{*a}/b\"",
+            "8:10: routes[1].path: `{*a}` is not at the end of the path",
+        ),
+        (
+            "a 1",
+            "6:3: not valid TOML: key with no value, expected `=`",
+        ),
+        (
+            "sealed = true\nsealed = true",
+            "7:1: not valid TOML: duplicate key",
+        ),
+        (
+            "policy = p",
+            "6:10: not valid TOML: string values must be quoted, expected literal string",
+        ),
+    ] {
+        assert_eq!(error(tables), expected);
+    }
+}
+
+#[test]
+fn ports_collide_where_the_system_would_refuse() {
+    let listen = |text: &str| errors(&format!("listen = {text}\n{MINIMAL}"));
+    let expected = ["1:27: listen[1]: port 80 is taken by listen[0] on line 1"];
+    assert_eq!(listen("[\"127.0.0.1:80\", \"0.0.0.0:80\"]"), expected);
+    let distinct = format!("listen = [\"127.0.0.1:80\", \"127.0.0.2:80\"]\n{MINIMAL}");
+    assert_eq!(valid(&distinct).listen.len(), 2);
+}
+
+#[test]
+fn nothing_at_all_lacks_routes() {
+    assert_eq!(errors(""), ["1:1: routes: the key is missing"]);
+    assert_eq!(errors("routes = []"), ["1:10: routes: there are no routes"]);
+    assert_eq!(
+        errors("[routes]\npath = \"/\""),
+        ["1:1: routes: expected a list of tables, found a table"]
+    );
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let warnings = |tables: &str| -> Vec<String> {
+        let config = valid(&format!("{MINIMAL}{tables}"));
+        let lines = config.warnings.iter().map(ToString::to_string);
+        lines
+            .map(|text| text.lines().next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        warnings("[upstreams.b]\nservers = [\"http://h\"]"),
+        ["etc/weir.toml:6:12: warning: upstreams.b: no route uses this upstream"]
+    );
+    assert_eq!(
+        warnings("[policies.p]\ncomponent = \"p\"\nnamespaces = [\"p\"]"),
+        ["etc/weir.toml:6:11: warning: policies.p: no route uses this policy"]
+    );
+    assert_eq!(
+        warnings("shed_above = 3"),
+        [
+            "etc/weir.toml:6:14: warning: routes[0].shed_above: it has no effect without redis_down = \"shed\""
+        ]
+    );
+    let policy = "policy = \"p\"\n[policies.p]\ncomponent = \"p\"\nnamespaces = [\"p\"]\ngrants = [\"rate-limit\"]";
+    assert_eq!(
+        warnings(policy),
+        [
+            "etc/weir.toml:6:10: warning: routes[0].policy: a request made to crash this policy would pass its rate limit"
+        ]
+    );
+    assert!(warnings(&format!("on_policy_error = \"503\"\n{policy}")).is_empty());
+}
+
+#[test]
+fn a_password_stays_out_of_every_message() {
+    for tables in [
+        "[redis]\nurl = \"rediss://u:hunter2@h\"",
+        "[redis]\nurl = \"u:hunter2@h\"\npasword = 3",
+        "[redis]\nurl = \"redis://u:hunter2@h:x\"",
+        "[redis]\nurl = \"redis://h\"\npassword = \"hunter2",
+        "[upstreams.b]\nservers = [\"https://u:hunter2@h\", \"u:hunter2@h\", \"http://u:hunter2@h\"]",
+    ] {
+        let shown = parse(&format!("{MINIMAL}{tables}"))
+            .unwrap_err()
+            .to_string();
+        let messages: String = shown.lines().filter(|line| !line.contains(" | ")).collect();
+        assert!(!messages.contains("hunter2"), "{shown}");
+        if tables.contains("://u:") && !tables.contains(", ") {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn what_was_left_open_hides_the_errors_that_follow_from_it() {
+    let text = format!("listen = [\"127.0.0.1:8080]\n{MINIMAL}");
+    let expected = ["1:27: not valid TOML: invalid basic string, expected `\"`"];
+    assert_eq!(errors(&text), expected);
+    let text = "a = foo\nb = 01\nc = \"x";
+    assert_eq!(errors(text).len(), 3);
+}
+
+#[test]
+fn a_number_without_its_unit_gets_units_to_choose_from() {
+    let hint = |text: &str| parse(text).unwrap_err().problems()[0].hint.clone();
+    let redis = format!("{MINIMAL}[redis]\nurl = \"redis://h\"\n");
+    assert_eq!(
+        hint(&format!("{redis}deadline = 20")),
+        "a duration needs quotes and a unit: write deadline = \"20s\" or \"20ms\""
+    );
+    assert_eq!(
+        hint(&format!("{redis}pool_size = \"10\"")),
+        "leave the quotes out: write pool_size = 10"
+    );
+}

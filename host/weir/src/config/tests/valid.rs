@@ -1,0 +1,232 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::raw::TABLES;
+use proptest::prelude::*;
+use toml::de::DeValue;
+
+/// The file that the design shows.
+const DESIGN: &str = r#"
+listen = ["127.0.0.1:8080"]
+data_dir = "/var/lib/weir"
+[admin]
+listen = "127.0.0.1:9900"
+token_file = "admin.token"
+[memory]
+capacity = "256MiB"
+[redis]
+url = "redis://127.0.0.1:6379/0"
+prefix = "weir"
+pool_size = 10
+min_idle = 5
+deadline = "20ms"
+coherence_window = "2s"
+[upstreams.api]
+servers = ["http://127.0.0.1:3000"]
+[policies.charity]
+component = "policies/charity.wasm"
+namespaces = ["user", "help", "donation", "metrics", "config", "session", "ratelimit"]
+grants = ["kv", "rate-limit"]
+config = { default_ttl = "5m" }
+[[routes]]
+host = "api.example.org"
+path = "/users/{id}"
+upstream = "api"
+policy = "charity"
+on_policy_error = "pass"
+redis_down = "memory-only"
+sealed = false
+shared = false
+store_set_cookie = false
+"#;
+
+#[test]
+fn the_file_of_the_design_is_valid() {
+    let config = valid(DESIGN);
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.data_dir.as_deref(), Some(Path::new("/var/lib/weir")));
+    let admin = config.admin.unwrap();
+    assert_eq!(
+        admin.token_file.as_deref(),
+        Some(Path::new("etc/admin.token"))
+    );
+    let redis = config.redis.unwrap();
+    let address = RedisAddress::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 6379,
+    };
+    assert_eq!((redis.address, redis.database), (address, 0));
+    assert_eq!((redis.pool_size, redis.min_idle), (10, 5));
+    assert_eq!(redis.deadline, Duration::from_millis(20));
+    assert_eq!(
+        config.upstreams["api"].servers[0].authority(),
+        "127.0.0.1:3000"
+    );
+    let policy = &config.policies["charity"];
+    assert_eq!(policy.component, Path::new("etc/policies/charity.wasm"));
+    assert_eq!(policy.namespaces.len(), 7);
+    let grants = Grants {
+        kv: true,
+        rate_limit: true,
+        log: false,
+        clock: false,
+    };
+    assert_eq!(policy.grants, grants);
+    assert_eq!(policy.config, serde_json::json!({ "default_ttl": "5m" }));
+    let route = &config.routes[0];
+    assert_eq!(route.path.as_str(), "/users/{id}");
+    assert_eq!(route.host.as_deref(), Some("api.example.org"));
+    assert_eq!(
+        (route.upstream.as_str(), route.policy.as_deref()),
+        ("api", Some("charity"))
+    );
+    assert_eq!(route.on_policy_error, OnPolicyError::Pass);
+    assert_eq!(route.redis_down, RedisDown::MemoryOnly);
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let config = valid(MINIMAL);
+    assert!(config.admin.is_none() && config.redis.is_none() && config.data_dir.is_none());
+    assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert!(config.threads >= 1);
+    assert_eq!(config.limits.header_timeout, Duration::from_secs(60));
+    assert_eq!(config.limits.max_header_size, 64 << 10);
+    assert_eq!(config.memory.capacity, 256 << 20);
+    assert_eq!(config.cache.longest_life, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.cache.max_object, 32 << 20);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.log.level, LogLevel::Info);
+    let upstream = &config.upstreams["api"];
+    assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
+    assert_eq!((upstream.max_idle, upstream.retries), (64, 1));
+    assert_eq!(config.routes[0].shed_above, 64);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn defaults_follow_from_other_keys() {
+    let config = valid(&format!("{MINIMAL}[memory]\ncapacity = \"4GiB\""));
+    assert_eq!(config.cache.max_object, 64 << 20);
+    let config = valid(&format!(
+        "{MINIMAL}[redis]\nurl = \"redis://h\"\npool_size = 3"
+    ));
+    assert_eq!(config.redis.unwrap().min_idle, 3);
+}
+
+#[test]
+fn one_address_needs_no_list_and_port_0_may_repeat() {
+    assert_eq!(
+        valid(&format!("listen = \"[::1]:80\"\n{MINIMAL}"))
+            .listen
+            .len(),
+        1
+    );
+    let config = valid(&format!(
+        "listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n{MINIMAL}"
+    ));
+    assert_eq!(config.listen.len(), 2);
+}
+
+#[test]
+fn urls_of_redis() {
+    let redis = |rest: &str| valid(&format!("{MINIMAL}[redis]\n{rest}")).redis.unwrap();
+    let found = redis("url = \"redis://u%40:p%2Fw@[::1]/7\"");
+    assert_eq!(
+        found.address,
+        RedisAddress::Tcp {
+            host: "::1".to_owned(),
+            port: 6379
+        }
+    );
+    assert_eq!((found.database, found.username.as_deref()), (7, Some("u@")));
+    assert_eq!(found.password().unwrap().unwrap().expose(), "p/w");
+    assert!(!format!("{found:?}").contains("p/w"));
+    for url in [
+        "unix:///run/redis.sock?db=2",
+        "redis+unix:///run/redis.sock?db=2",
+    ] {
+        let found = redis(&format!("url = \"{url}\""));
+        assert_eq!(found.address, RedisAddress::Unix("/run/redis.sock".into()));
+        assert_eq!(found.database, 2);
+    }
+    let found = redis("url = \"redis://h\"\nusername = \"u\"\npassword = \"p\"");
+    assert_eq!(found.username.as_deref(), Some("u"));
+    assert_eq!(found.password().unwrap().unwrap().expose(), "p");
+}
+
+#[test]
+fn a_host_is_as_requests_name_it() {
+    let host = |host: &str| {
+        let route = format!("{MINIMAL}host = \"{host}\"");
+        valid(&route).routes[0].host.clone().unwrap()
+    };
+    assert_eq!(host("API.example.org"), "api.example.org");
+    assert_eq!(host("localhost:8080"), "localhost:8080");
+    assert_eq!(host("localhost:80"), "localhost");
+    assert_eq!(host("[::1]:8080"), "[::1]:8080");
+    assert_eq!(host("[::1]"), "[::1]");
+}
+
+#[test]
+fn overlapping_paths_are_told_apart_by_how_specific_they_are() {
+    let more = "[[routes]]\npath = \"/users/{id}\"\nupstream = \"api\"\n\
+                [[routes]]\npath = \"/users/me\"\nupstream = \"api\"\n\
+                [[routes]]\nhost = \"a\"\npath = \"/{*all}\"\nupstream = \"api\"\n";
+    assert_eq!(valid(&format!("{MINIMAL}{more}")).routes.len(), 4);
+}
+
+#[test]
+fn config_of_a_policy_is_json() {
+    let policy = "[policies.p]\ncomponent = \"p.wasm\"\nnamespaces = [\"p\"]\n\
+        [policies.p.config]\nn = 0x10\nf = 1.5\nd = 2024-01-02\nlist = [true, { s = \"x\" }]\n";
+    let config = valid(&format!("{MINIMAL}policy = \"p\"\n{policy}"));
+    let expected =
+        serde_json::json!({"n": 16, "f": 1.5, "d": "2024-01-02", "list": [true, {"s": "x"}]});
+    assert_eq!(config.policies["p"].config, expected);
+}
+
+#[test]
+fn each_default_and_bound_of_the_schema_can_be_read() {
+    let all = format!(
+        "{MINIMAL}policy = \"p\"\n[admin]\n[redis]\nurl = \"redis://h\"\n\
+         [policies.p]\ncomponent = \"p\"\nnamespaces = [\"p\"]"
+    );
+    valid(&all);
+    for table in TABLES {
+        for key in table.keys {
+            let bounds = key.bounds.map_or(vec![], |(low, high)| vec![low, high]);
+            assert!(
+                bounds.iter().all(|text| DeValue::parse(text).is_ok()),
+                "{}",
+                key.name
+            );
+            assert!(!key.doc.trim().is_empty(), "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_names_every_key_of_the_design() {
+    let page = reference();
+    for line in DESIGN.lines().filter(|line| line.contains(" = ")) {
+        let key = line.split(" = ").next().unwrap();
+        assert!(page.contains(&format!("| `{key}` |")), "{key}");
+    }
+    assert!(page.contains(
+        "| `deadline` | duration, `\"1ms\"` to `\"10s\"` | `\"20ms\"` | Longest time for each call"
+    ));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(at in 0..DESIGN.len(), cut in 0usize..30, new in "[\\[\\]{}\"=.\n a-z0-9é/:@*]{0,12}") {
+        let end = DESIGN.floor_char_boundary((at + cut).min(DESIGN.len()));
+        let text = format!("{}{new}{}", &DESIGN[..at], &DESIGN[end..]);
+        if let Err(errors) = parse(&text) {
+            prop_assert!(!errors.problems().is_empty());
+            prop_assert!(errors.problems().iter().all(|problem| problem.position.is_some() && !problem.hint.is_empty()));
+            prop_assert!(!errors.to_string().contains("defect"));
+        }
+    }
+}

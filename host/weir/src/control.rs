@@ -1,0 +1,345 @@
+//! The node as its admin API sees it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Uri;
+use serde_json::{Value, json};
+use weir_admin::{
+    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
+    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
+    SelectorKind, Source,
+};
+use weir_policy::{CallErrorKind, Hook, PolicyStats};
+use weir_proxy::{EventSelectors, ExplainError};
+use weir_store::log::{self, Receipt, Selector, Target};
+use weir_store::redis::RedisState;
+
+use crate::app::App;
+use crate::policies;
+use crate::settings;
+
+/// Implements the admin API on an [`App`].
+#[derive(Debug)]
+pub(crate) struct NodeControl(pub(crate) Arc<App>);
+
+#[async_trait]
+impl Control for NodeControl {
+    async fn invalidate(
+        &self,
+        request: InvalidateRequest,
+    ) -> Result<InvalidateAnswer, ControlError> {
+        let selectors = self.selectors(request).await?;
+        let receipt = self.0.node.invalidate(&selectors).await;
+        Ok(InvalidateAnswer {
+            sequence: receipt.sequence,
+            scope: scope(&receipt),
+        })
+    }
+
+    async fn event(&self, kind: &str, data: Value) -> Result<EventAnswer, ControlError> {
+        let selected = self
+            .0
+            .node
+            .event(kind, &data.to_string())
+            .await
+            .map_err(|error| {
+                ControlError::new(
+                    ControlErrorKind::Unavailable,
+                    format!("{error}; nothing was invalidated, so send the event again"),
+                )
+            })?;
+        let selectors: Vec<Selector> = selected
+            .iter()
+            .flat_map(|of_policy| of_policy.selectors.iter().cloned())
+            .collect();
+        let receipt = match selectors.is_empty() {
+            true => None,
+            false => Some(self.0.node.invalidate(&selectors).await),
+        };
+        Ok(EventAnswer {
+            selectors: selected.into_iter().flat_map(shown).collect(),
+            sequence: receipt.and_then(|receipt| receipt.sequence),
+            scope: receipt.map_or(Scope::Node, |receipt| scope(&receipt)),
+        })
+    }
+
+    async fn policies(&self) -> Vec<PolicyInfo> {
+        let state = self.0.state().await;
+        state
+            .policies
+            .iter()
+            .map(|(name, entry)| info(name, entry))
+            .collect()
+    }
+
+    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        let mut state = self.0.state().await;
+        if state.policies.get(name).is_none() {
+            return Err(unknown_policy(name));
+        }
+        state
+            .policies
+            .deploy(self.0.loader(), name, component)
+            .await
+            .map_err(|error| {
+                ControlError::new(
+                    ControlErrorKind::BadRequest { field: None },
+                    format!("{error:#}; the version in force stays"),
+                )
+            })?;
+        self.0.install(&state).map_err(|error| internal(&error))?;
+        deployed(&state.policies, name)
+    }
+
+    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError> {
+        let mut state = self.0.state().await;
+        if state.policies.get(name).is_none() {
+            return Err(unknown_policy(name));
+        }
+        if state.policies.roll_back(name).is_none() {
+            return Err(ControlError::new(
+                ControlErrorKind::Conflict,
+                format!("policy {name:?} has no earlier version on this node"),
+            ));
+        }
+        self.0.install(&state).map_err(|error| internal(&error))?;
+        deployed(&state.policies, name)
+    }
+
+    async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {
+        let report = self.0.reload().await.map_err(|error| {
+            ControlError::new(
+                ControlErrorKind::BadRequest { field: None },
+                format!("{error:#}\neverything stays as it was"),
+            )
+        })?;
+        Ok(report
+            .into_iter()
+            .map(|one| Reloaded {
+                name: one.name,
+                version: one.version,
+                changed: one.changed,
+                error: one.error,
+            })
+            .collect())
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError> {
+        let explained = self
+            .0
+            .node
+            .explain(request.method, &request.url, request.headers, None)
+            .await;
+        match explained {
+            Ok(explanation) => {
+                serde_json::to_value(explanation).map_err(|error| internal(&error.into()))
+            }
+            Err(error @ ExplainError::Malformed(_)) => {
+                Err(ControlError::bad_request("url", error.to_string()))
+            }
+            Err(error @ ExplainError::NoRoute { .. }) => Err(ControlError::new(
+                ControlErrorKind::NotFound,
+                error.to_string(),
+            )),
+        }
+    }
+
+    async fn status(&self) -> Value {
+        let node = &self.0.node;
+        let memory = node.memory().stats();
+        let position = node.log().position();
+        let redis = node.redis().map_or(Value::Null, |redis| {
+            let pool = redis.pool();
+            json!({
+                "state": redis_state(&redis.state()),
+                "connections": pool.connections,
+                "idle": pool.idle,
+            })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": node.generation().number,
+            "memory": {
+                "keys": memory.entries,
+                "bytes": memory.bytes,
+                "evictions": memory.evictions,
+            },
+            "redis": redis,
+            "log": {
+                "epoch": format!("{:016x}", position.epoch),
+                "sequence": position.fleet,
+                "node_sequence": position.node,
+                "pending": node.log().pending(),
+            },
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        if !self.0.is_serving() {
+            return Readiness::NotReady {
+                reasons: vec!["starting or draining".to_owned()],
+            };
+        }
+        let redis = self.0.node.redis().map(|redis| redis.state());
+        let degraded = match redis {
+            Some(RedisState::Down { reason, .. }) => vec![format!("redis: {reason}")],
+            _ => Vec::new(),
+        };
+        Readiness::Ready { degraded }
+    }
+
+    fn metrics(&self) -> String {
+        self.0.node.metrics().encode().unwrap_or_else(|error| {
+            // An empty page would look like a node that counts nothing.
+            format!("# the metrics cannot be written: {error}\n# EOF\n")
+        })
+    }
+}
+
+impl NodeControl {
+    async fn selectors(&self, request: InvalidateRequest) -> Result<Vec<Selector>, ControlError> {
+        let InvalidateRequest {
+            urls,
+            keys,
+            tags,
+            namespaces,
+            prefixes,
+            all,
+            host,
+            soft,
+        } = request;
+        let host = host.map(|host| host.to_ascii_lowercase());
+        let selector = |target| Selector {
+            target,
+            host: host.clone(),
+            soft,
+        };
+        let mut selectors = Vec::new();
+        for (index, url) in urls.iter().enumerate() {
+            let field = || format!("urls[{index}]");
+            let parsed: Uri = url
+                .parse()
+                .map_err(|error| ControlError::bad_request(field(), format!("{url:?}: {error}")))?;
+            let of_url = self.0.node.selectors_of_url(&parsed, soft).await;
+            selectors.extend(of_url.ok_or_else(|| {
+                ControlError::bad_request(field(), format!("{url:?} names no host"))
+            })?);
+        }
+        let state = self.0.state().await;
+        let owned = |namespace: &str| {
+            state
+                .policies
+                .iter()
+                .any(|(_, entry)| entry.config.namespaces.iter().any(|own| own == namespace))
+        };
+        for (index, namespace) in namespaces.into_iter().enumerate() {
+            if !owned(&namespace) {
+                return Err(ControlError::bad_request(
+                    format!("namespaces[{index}]"),
+                    format!("no policy of this node has the namespace {namespace:?}"),
+                ));
+            }
+            selectors.push(selector(Target::Namespace(namespace)));
+        }
+        drop(state);
+        selectors.extend(keys.into_iter().map(|key| selector(Target::Key(key))));
+        selectors.extend(tags.into_iter().map(|tag| selector(Target::Tag(tag))));
+        selectors.extend(
+            prefixes
+                .into_iter()
+                .map(|text| selector(Target::Prefix(text))),
+        );
+        if all {
+            selectors.push(selector(Target::All));
+        }
+        Ok(selectors)
+    }
+}
+
+fn scope(receipt: &Receipt) -> Scope {
+    match receipt.scope {
+        log::Scope::Fleet => Scope::Fleet,
+        log::Scope::Node => Scope::Node,
+    }
+}
+
+fn shown(of_policy: EventSelectors) -> impl Iterator<Item = Selected> {
+    let policy = of_policy.policy;
+    of_policy.selectors.into_iter().map(move |selector| {
+        let (kind, value) = match selector.target {
+            Target::Url(value) => (SelectorKind::Url, Some(value)),
+            Target::Key(value) => (SelectorKind::Key, Some(value)),
+            Target::Tag(value) => (SelectorKind::Tag, Some(value)),
+            Target::Namespace(value) => (SelectorKind::Namespace, Some(value)),
+            Target::Prefix(value) => (SelectorKind::Prefix, Some(value)),
+            Target::All => (SelectorKind::All, None),
+        };
+        Selected {
+            policy: policy.clone(),
+            kind,
+            value,
+            host: selector.host,
+            soft: selector.soft,
+        }
+    })
+}
+
+fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
+    let policy = entry.policy();
+    let stats = policy.stats();
+    PolicyInfo {
+        name: name.to_owned(),
+        version: policy.version().to_owned(),
+        source: match entry.source() {
+            policies::Source::File => Source::File,
+            policies::Source::Deployed => Source::Deployed,
+        },
+        namespaces: entry.config.namespaces.clone(),
+        grants: settings::grant_names(entry.config.grants),
+        instances: (policy.idle_instances() + policy.calls_in_flight()) as u64,
+        calls: total(stats, |hook| hook.calls()),
+        failures: total(stats, |hook| {
+            CallErrorKind::ALL
+                .iter()
+                .map(|kind| hook.errors(*kind))
+                .sum()
+        }),
+        last_error: entry.last_error.clone(),
+    }
+}
+
+fn total(stats: &PolicyStats, count: impl Fn(&weir_policy::HookStats) -> u64) -> u64 {
+    Hook::ALL.iter().map(|hook| count(stats.hook(*hook))).sum()
+}
+
+fn deployed(policies: &policies::Policies, name: &str) -> Result<Deployed, ControlError> {
+    policies
+        .get(name)
+        .map(|entry| Deployed {
+            version: entry.policy().version().to_owned(),
+        })
+        .ok_or_else(|| unknown_policy(name))
+}
+
+fn unknown_policy(name: &str) -> ControlError {
+    ControlError::new(
+        ControlErrorKind::NotFound,
+        format!(
+            "there is no policy named {name:?}; policies are defined as [policies.NAME] in the configuration"
+        ),
+    )
+}
+
+fn internal(error: &anyhow::Error) -> ControlError {
+    ControlError::new(ControlErrorKind::Internal, format!("{error:#}"))
+}
+
+pub(crate) fn redis_state(state: &RedisState) -> String {
+    match state {
+        RedisState::NotConfigured => "not configured".to_owned(),
+        RedisState::Up => "up".to_owned(),
+        RedisState::Down { reason, .. } => format!("down: {reason}"),
+    }
+}

@@ -1,0 +1,185 @@
+//! `weir explain`: what would become of a request, offline.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use weir_proxy::{Assumed, Explanation, Outcome};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::run::runtime;
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The absolute URL of the request.
+    url: String,
+    /// The configuration file.
+    #[arg(short, long, default_value = "weir.toml")]
+    config: PathBuf,
+    /// The request method.
+    #[arg(short = 'X', long, default_value = "GET")]
+    method: String,
+    /// A request header field: 'name: value'. Repeatable.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// The status of the response to assume.
+    #[arg(long, default_value_t = 200)]
+    status: u16,
+    /// A header field of the response to assume: 'cache-control: max-age=60'. Repeatable.
+    #[arg(short = 'R', long = "response-header")]
+    response_headers: Vec<String>,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let url: Uri = args
+        .url
+        .parse()
+        .with_context(|| format!("{:?} is not a URL; write http://HOST/PATH", args.url))?;
+    if url.scheme().is_none() || url.authority().is_none() {
+        bail!("{:?} is not absolute; write http://HOST/PATH", args.url);
+    }
+    let method: Method = args
+        .method
+        .parse()
+        .with_context(|| format!("{:?} is not a method; write e.g. GET", args.method))?;
+    let headers = header_map(&args.headers)?;
+    let assumed = Assumed {
+        status: StatusCode::from_u16(args.status)
+            .with_context(|| format!("{} is not a status code; write e.g. 200", args.status))?,
+        headers: header_map(&args.response_headers)?,
+    };
+    let offline = Config {
+        redis: None,
+        ..config
+    };
+    let explanation = runtime(1)?.block_on(async {
+        let app = App::start(offline).await?;
+        anyhow::Ok(
+            app.node
+                .explain(method, &url, headers, Some(assumed))
+                .await?,
+        )
+    })?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&explanation)?);
+    } else {
+        print(&explanation);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn header_map(lines: &[String]) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("{line:?} is not a header field; write -H 'name: value'"))?;
+        let name: HeaderName = name
+            .trim()
+            .parse()
+            .with_context(|| format!("{name:?} is not a field name"))?;
+        let value = HeaderValue::from_str(value.trim())
+            .with_context(|| format!("{value:?} is not a field value"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn print(explanation: &Explanation) {
+    let line = |name: &str, value: &str| println!("{name:<10} {value}");
+    line(
+        "request",
+        &format!("{} {}", explanation.method, explanation.url),
+    );
+    line("route", &explanation.route);
+    for (name, value) in &explanation.params {
+        line("", &format!("{{{name}}} = {value}"));
+    }
+    line("upstream", &explanation.upstream);
+    line(
+        "policy",
+        explanation
+            .policy
+            .as_deref()
+            .unwrap_or("none: RFC 9111 alone"),
+    );
+    for (index, read) in explanation.reads.iter().enumerate() {
+        let answer = match &read.answer {
+            None => "(absent)".to_owned(),
+            Some(values) => values.join(", "),
+        };
+        let name = if index == 0 { "reads" } else { "" };
+        line(name, &format!("{} = {answer}", read.input));
+    }
+    if explanation.policy.is_some() && explanation.reads.is_empty() {
+        line(
+            "reads",
+            "nothing: the decision is the same for every request of the route",
+        );
+    }
+    if explanation.impure {
+        line("", "and a capability (kv, rate-limit, log or clock)");
+    }
+    let decision = match (&explanation.reason, explanation.status) {
+        (Some(reason), _) => format!("{}: {reason}", explanation.decision),
+        (None, Some(status)) => format!("{} {status}", explanation.decision),
+        (None, None) => explanation.decision.to_owned(),
+    };
+    line("decision", &decision);
+    if let Some(key) = &explanation.key {
+        line("key", key);
+        line("", &format!("from {}", explanation.key_parts.join(", ")));
+    }
+    if !explanation.tags.is_empty() {
+        line("tags", &explanation.tags.join(" "));
+    }
+    if let Some(outcome) = &explanation.response {
+        print_outcome(outcome, line);
+    }
+}
+
+/// What becomes of the assumed response.
+fn print_outcome(outcome: &Outcome, line: impl Fn(&str, &str)) {
+    match &outcome.refusal {
+        Some(refusal) => line("response", &format!("not stored: {refusal}")),
+        None => {
+            let text = |ms: u64| humantime::format_duration(Duration::from_millis(ms)).to_string();
+            let mut lifetimes = format!("fresh for {}", text(outcome.lifetime_ms));
+            if outcome.stale_while_revalidate_ms > 0 {
+                let window = text(outcome.stale_while_revalidate_ms);
+                lifetimes.push_str(&format!(", stale while revalidated {window}"));
+            }
+            if outcome.stale_if_error_ms > 0 {
+                let window = text(outcome.stale_if_error_ms);
+                lifetimes.push_str(&format!(", stale if error {window}"));
+            }
+            line("response", &format!("stored, {lifetimes}"));
+            let tiers = match (outcome.memory_ms, outcome.shared) {
+                (Some(0), true) => "Redis alone".to_owned(),
+                (Some(0), false) => "nowhere".to_owned(),
+                (Some(ms), true) => format!("memory for {}, Redis", text(ms)),
+                (Some(ms), false) => format!("memory for {}", text(ms)),
+                (None, true) => "memory, Redis".to_owned(),
+                (None, false) => "memory".to_owned(),
+            };
+            line("tiers", &tiers);
+        }
+    }
+    for selector in &outcome.invalidates {
+        line("purges", selector);
+    }
+}

@@ -1,0 +1,56 @@
+//! From a core module to a component that is a Weir policy.
+
+use anyhow::{Context, Result, anyhow, bail};
+use wit_component::{ComponentEncoder, DecodedWasm};
+
+/// The interface that makes a component a policy, without its version.
+const HOOKS: &str = "weir:policy/hooks";
+
+const NOT_A_POLICY: &str = "what was compiled is not a Weir policy. Its crate must depend on \
+     weir-sdk and export one type with `weir_sdk::export!(MyPolicy);`";
+
+/// Wraps a core module into a component, checks it, and makes sure that it exports the hooks
+/// of a policy.
+pub(super) fn componentize(module: &[u8]) -> Result<Vec<u8>> {
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|encoder| encoder.encode())
+        .map_err(|error| anyhow!("{}", explain(&error)))?;
+    if !exports_hooks(&component)? {
+        bail!("{NOT_A_POLICY}");
+    }
+    Ok(component)
+}
+
+fn exports_hooks(component: &[u8]) -> Result<bool> {
+    let decoded = wit_component::decode(component).context("the component made is not readable")?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        return Ok(false);
+    };
+    let mut exports = resolve.worlds[world].exports.keys();
+    Ok(exports.any(|key| {
+        let name = resolve.name_world_key(key);
+        name == HOOKS
+            || name
+                .strip_prefix(HOOKS)
+                .is_some_and(|version| version.starts_with('@'))
+    }))
+}
+
+fn explain(error: &anyhow::Error) -> String {
+    let why = format!("{error:#}");
+    // Crates that expect a browser or an operating system import from these.
+    let foreign = ["wbindgen", "`env`", "wasi_snapshot_preview1"]
+        .iter()
+        .any(|import| why.contains(import));
+    if foreign {
+        format!(
+            "the policy, or a crate it depends on, calls something that policies don't have \
+             (a browser's or an operating system's functions, such as clocks or random numbers): \
+             {why}. Leave that crate out, or switch off its feature \"js\" or \"wasm-bindgen\""
+        )
+    } else {
+        format!("{NOT_A_POLICY} ({why})")
+    }
+}

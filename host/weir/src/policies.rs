@@ -1,0 +1,302 @@
+//! The policies of a node: from files and from deploys, the version in force and the one
+//! before it. A version that does not load changes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bytes::Bytes;
+use weir_policy::{Engine, HostServices, Policy};
+use weir_proxy::{Metrics, PolicySlot};
+
+use crate::config;
+use crate::settings;
+
+/// The largest component, in bytes.
+const MAX_COMPONENT: u64 = 64 << 20;
+
+/// Where the version in force came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    File,
+    Deployed,
+}
+
+/// One version of a policy.
+#[derive(Debug, Clone)]
+struct Version {
+    policy: Policy,
+    bytes: Bytes,
+    source: Source,
+}
+
+/// A configured policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) config: config::Policy,
+    current: Version,
+    previous: Option<Version>,
+    /// What was last read from the file: a deployed version wins until this changes.
+    file: Bytes,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.current.policy
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        self.current.source
+    }
+}
+
+/// What a reload did to one policy.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) changed: bool,
+    pub(crate) error: Option<String>,
+}
+
+/// Loads components, off the data path.
+#[derive(Debug, Clone)]
+pub(crate) struct Loader {
+    engine: Engine,
+    services: HostServices,
+}
+
+impl Loader {
+    pub(crate) fn new(engine: Engine, services: HostServices) -> Self {
+        Self { engine, services }
+    }
+
+    /// Compiles and checks a component; the engine does it off this thread.
+    async fn load(
+        &self,
+        name: &str,
+        config: &config::Policy,
+        bytes: Bytes,
+        source: Source,
+    ) -> anyhow::Result<Version> {
+        let spec = settings::policy(name, config);
+        let policy = self
+            .engine
+            .load(spec, &bytes, self.services.clone())
+            .await?;
+        Ok(Version {
+            policy,
+            bytes,
+            source,
+        })
+    }
+}
+
+/// All policies of a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policies {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Policies {
+    /// Makes the set that a configuration names. What is already loaded and unchanged is
+    /// kept; what no longer loads keeps its last good version, if the settings it was
+    /// loaded with still hold.
+    ///
+    /// # Errors
+    /// Names every policy that cannot be loaded and has no version to keep, with the line
+    /// of `file` that names its component.
+    pub(crate) async fn configured(
+        &self,
+        loader: &Loader,
+        file: &Path,
+        wanted: &BTreeMap<String, config::Policy>,
+    ) -> anyhow::Result<(Self, Vec<Reloaded>)> {
+        let mut entries = BTreeMap::new();
+        let mut report = Vec::new();
+        let mut wrong = Vec::new();
+        for (name, config) in wanted {
+            let known = self.entries.get(name);
+            match configure_one(loader, name, config, known).await {
+                Ok((entry, reloaded)) => {
+                    entries.insert(name.clone(), entry);
+                    report.push(reloaded);
+                }
+                Err(error) => wrong.push(format!(
+                    "{}:{}: policies.{name}.component: {error:#}\n   file: {}",
+                    file.display(),
+                    config.line,
+                    config.component.display()
+                )),
+            }
+        }
+        anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok((Self { entries }, report))
+    }
+
+    /// Puts a deployed component in force.
+    ///
+    /// # Errors
+    /// What is wrong with it; the version in force stays.
+    pub(crate) async fn deploy(
+        &mut self,
+        loader: &Loader,
+        name: &str,
+        bytes: Bytes,
+    ) -> anyhow::Result<()> {
+        let entry = self.entries.get_mut(name).context("no such policy")?;
+        if entry.current.bytes == bytes {
+            entry.current.source = Source::Deployed;
+            return Ok(());
+        }
+        match loader
+            .load(name, &entry.config, bytes, Source::Deployed)
+            .await
+        {
+            Ok(version) => {
+                entry.replace(version);
+                Ok(())
+            }
+            Err(error) => {
+                entry.last_error = Some(format!("{error:#}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings back the version before the present one; the two change places. `None` when
+    /// there is no earlier one.
+    pub(crate) fn roll_back(&mut self, name: &str) -> Option<String> {
+        let entry = self.entries.get_mut(name)?;
+        let mut back = entry.previous.take()?;
+        // From now on it is there because somebody wanted it, whatever the file says.
+        back.source = Source::Deployed;
+        entry.replace(back);
+        Some(entry.current.policy.version().to_owned())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// What a generation is made of.
+    pub(crate) fn slots(&self, metrics: &Metrics) -> HashMap<String, PolicySlot> {
+        self.entries
+            .iter()
+            .map(|(name, entry)| {
+                let previous = entry
+                    .previous
+                    .as_ref()
+                    .map(|version| version.policy.clone());
+                let slot = PolicySlot::new(entry.current.policy.clone(), previous, metrics);
+                (name.clone(), slot)
+            })
+            .collect()
+    }
+
+    /// The files that are watched.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.entries
+            .values()
+            .map(|entry| entry.config.component.clone())
+            .collect()
+    }
+}
+
+impl Entry {
+    fn replace(&mut self, version: Version) {
+        self.previous = Some(std::mem::replace(&mut self.current, version));
+        self.last_error = None;
+    }
+}
+
+async fn configure_one(
+    loader: &Loader,
+    name: &str,
+    config: &config::Policy,
+    known: Option<&Entry>,
+) -> anyhow::Result<(Entry, Reloaded)> {
+    let read = read(&config.component).await;
+    let Some(known) = known else {
+        let bytes = read?;
+        let current = loader
+            .load(name, config, bytes.clone(), Source::File)
+            .await?;
+        let entry = Entry {
+            config: config.clone(),
+            current,
+            previous: None,
+            file: bytes,
+            last_error: None,
+        };
+        let reloaded = entry.reloaded(name, true);
+        return Ok((entry, reloaded));
+    };
+    let mut entry = known.clone();
+    let same_settings = settings::same_policy(&known.config, config);
+    entry.config = config.clone();
+    let wanted = match read {
+        Ok(bytes) if bytes != known.file => {
+            entry.file = bytes.clone();
+            Ok(Some((bytes, Source::File)))
+        }
+        Ok(_) if same_settings => Ok(None),
+        Ok(_) => Ok(Some((known.current.bytes.clone(), known.current.source))),
+        Err(error) => Err(error),
+    };
+    let loaded = match wanted {
+        Ok(Some((bytes, source))) => loader.load(name, config, bytes, source).await.map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let changed = match loaded {
+        Ok(Some(version)) => {
+            entry.replace(version);
+            true
+        }
+        Ok(None) => {
+            entry.last_error = None;
+            false
+        }
+        // A version that was loaded with other namespaces or grants may not go on.
+        Err(error) if !same_settings => return Err(error),
+        Err(error) => {
+            entry.last_error = Some(format!("{error:#}"));
+            false
+        }
+    };
+    let reloaded = entry.reloaded(name, changed);
+    Ok((entry, reloaded))
+}
+
+impl Entry {
+    fn reloaded(&self, name: &str, changed: bool) -> Reloaded {
+        Reloaded {
+            name: name.to_owned(),
+            version: Some(self.current.policy.version().to_owned()),
+            changed,
+            error: self.last_error.clone(),
+        }
+    }
+}
+
+async fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let size = tokio::fs::metadata(path)
+        .await
+        .with_context(|| format!("the component {} cannot be read", path.display()))?
+        .len();
+    anyhow::ensure!(
+        size <= MAX_COMPONENT,
+        "the component {} has {size} bytes, more than the {MAX_COMPONENT} that are allowed",
+        path.display()
+    );
+    let bytes = tokio::fs::read(path)
+        .await
+        .with_context(|| format!("the component {} cannot be read", path.display()))?;
+    Ok(Bytes::from(bytes))
+}

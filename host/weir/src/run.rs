@@ -1,0 +1,231 @@
+//! `weir run` and `weir check`.
+
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use weir_admin::Auth;
+
+use crate::app::App;
+use crate::config::{Admin, Config};
+use crate::control::NodeControl;
+use crate::logging;
+use crate::metrics;
+use crate::settings;
+use crate::watch::Watcher;
+
+/// How long a start waits for Redis's log, so that a restarted node can use what is there
+/// for its first requests.
+const JOIN_REDIS: Duration = Duration::from_millis(250);
+/// How long a stop waits for objects that are still to be written to Redis.
+const DRAIN_REDIS: Duration = Duration::from_secs(2);
+/// How often idle tiers are tidied.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Runs a node until SIGTERM or SIGINT.
+pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    logging::start(config.log)?;
+    for problem in &config.warnings {
+        tracing::warn!("{problem}");
+    }
+    runtime(config.threads)?.block_on(async {
+        let stop = stop_signal()?;
+        serve(config, stop, |_| ()).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks a configuration, components included.
+pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for problem in &config.warnings {
+        eprintln!("{problem}\n");
+    }
+    let (policies, routes) = (config.policies.len(), config.routes.len());
+    // Nothing is written and nobody is asked: a check says what is in the files.
+    let offline = Config {
+        data_dir: None,
+        redis: None,
+        ..config
+    };
+    if let Err(error) = runtime(1)?.block_on(App::start(offline)) {
+        eprintln!("{error:#}");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!(
+        "{}: {routes} routes, {policies} policies: no errors",
+        file.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("weir")
+        .enable_all()
+        .build()
+        .context("the threads cannot be started")
+}
+
+/// Completes at SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Serves until `stop` completes. `ready` is called when requests are taken.
+pub(crate) async fn serve(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(&Arc<App>),
+) -> anyhow::Result<()> {
+    let server = settings::server(&config);
+    let admin = config.admin.clone();
+    // Bound first: a port that is taken should not cost a compilation.
+    let listeners = server
+        .listen
+        .iter()
+        .map(|address| weir_proxy::bind(*address))
+        .collect::<Result<Vec<_>, _>>()?;
+    let admin_listener = admin
+        .as_ref()
+        .map(|admin| weir_proxy::bind(admin.listen))
+        .transpose()
+        .context("[admin]")?;
+    let auth = admin.as_ref().map(auth).transpose()?;
+    let app = App::start(config).await?;
+    metrics::register(&app.node);
+    if let Some(redis) = app.node.redis()
+        && !redis.joined(JOIN_REDIS).await
+    {
+        tracing::warn!("Redis does not answer yet; starting without it");
+    }
+    let (end_admin, admin_ends) = oneshot::channel::<()>();
+    let admin_task = admin_listener.zip(auth).map(|(listener, auth)| {
+        let control = Arc::new(NodeControl(Arc::clone(&app)));
+        tokio::spawn(admin_api(listener, auth, control, admin_ends))
+    });
+    let following = tokio::spawn(follow(Arc::clone(&app)));
+    let tidying = tokio::spawn(tidy(Arc::clone(&app)));
+    for address in &server.listen {
+        tracing::info!(%address, "listening");
+    }
+    app.set_serving(true);
+    ready(&app);
+    let draining = {
+        let app = Arc::clone(&app);
+        async move {
+            stop.await;
+            app.set_serving(false);
+            tracing::info!("stopping");
+        }
+    };
+    weir_proxy::serve(Arc::clone(&app.node), listeners, server, draining).await;
+    following.abort();
+    tidying.abort();
+    if let Some(redis) = app.node.redis() {
+        redis.drained(DRAIN_REDIS).await;
+    }
+    drop(end_admin);
+    if let Some(task) = admin_task {
+        // It has logged what went wrong, if anything.
+        let _ = task.await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn auth(admin: &Admin) -> anyhow::Result<Auth> {
+    let named = || match &admin.token_file {
+        Some(file) => format!("admin.token_file {}", file.display()),
+        None => "admin.token_file".to_owned(),
+    };
+    match admin.token().with_context(named)? {
+        Some(token) => Auth::token(token.expose()).with_context(named),
+        None => Ok(Auth::loopback()),
+    }
+}
+
+async fn admin_api(
+    listener: TcpListener,
+    auth: Auth,
+    control: Arc<NodeControl>,
+    ends: oneshot::Receiver<()>,
+) {
+    let ended = async {
+        // Dropping the sender is the signal.
+        let _ = ends.await;
+    };
+    if let Err(error) = weir_admin::serve(listener, auth, control, ended).await {
+        tracing::error!(%error, "the admin API ended");
+    }
+}
+
+/// Reloads when a component's file changes, and everything at SIGHUP.
+async fn follow(app: Arc<App>) {
+    let (touch, mut touched) = mpsc::channel(1);
+    let mut watcher = Watcher::new(touch)
+        .inspect_err(|error| tracing::warn!("{error:#}"))
+        .ok();
+    let mut hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be caught"))
+        .ok();
+    loop {
+        if let Some(watcher) = &mut watcher {
+            watcher.follow(&app.files().await);
+        }
+        let reloaded = tokio::select! {
+            Some(()) = touched.recv(), if watcher.is_some() => app.reload_policies().await,
+            Some(()) = hung_up(&mut hangup) => {
+                tracing::info!("SIGHUP: reading the configuration again");
+                app.reload().await.map(drop)
+            }
+            else => return,
+        };
+        if let Err(error) = reloaded {
+            tracing::error!("not reloaded, everything stays as it was: {error:#}");
+        }
+    }
+}
+
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tidy(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(TIDY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.node.memory().maintain();
+    }
+}

@@ -1,0 +1,184 @@
+//! From the configuration to what the parts below take.
+
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use weir_policy::{Grants, Limits, PolicySpec};
+use weir_proxy::{
+    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings, UpstreamSettings,
+};
+use weir_store::log::Limits as LogLimits;
+use weir_store::redis::RedisConfig;
+
+use crate::config::{self, Config, RedisAddress, SecretError};
+
+/// How long memory is trusted without Redis's word where no Redis is configured: it is
+/// never asked.
+const NO_WINDOW: Duration = Duration::ZERO;
+
+pub(crate) fn server(config: &Config) -> ServerSettings {
+    ServerSettings {
+        listen: config.listen.clone(),
+        header_timeout: config.limits.header_timeout,
+        max_headers: config.limits.max_headers,
+        max_header_size: config.limits.max_header_size,
+        drain_timeout: config.limits.drain_timeout,
+    }
+}
+
+pub(crate) fn cache(config: &Config) -> CacheSettings {
+    CacheSettings {
+        longest_life: config.cache.longest_life,
+        max_object: config.cache.max_object,
+        uncacheable_for: config.cache.uncacheable_for,
+        access_log: config.log.access,
+    }
+}
+
+pub(crate) fn log(config: &Config) -> LogLimits {
+    LogLimits {
+        longest_life: config.cache.longest_life,
+        coherence_window: config
+            .redis
+            .as_ref()
+            .map_or(NO_WINDOW, |redis| redis.coherence_window),
+        ..LogLimits::default()
+    }
+}
+
+/// # Errors
+/// When the password's file cannot be used.
+pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
+    let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let password = redis.password()?;
+    let user = redis.username.as_deref().map(escape).unwrap_or_default();
+    let url = match &redis.address {
+        RedisAddress::Tcp { host, port } => {
+            let credentials = match &password {
+                Some(password) => format!("{user}:{}@", escape(password.expose())),
+                None if user.is_empty() => String::new(),
+                None => format!("{user}@"),
+            };
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.clone()
+            };
+            format!("redis://{credentials}{host}:{port}/{}", redis.database)
+        }
+        RedisAddress::Unix(path) => {
+            let mut url = format!("unix://{}?db={}", path.display(), redis.database);
+            if !user.is_empty() {
+                url.push_str(&format!("&user={user}"));
+            }
+            if let Some(password) = &password {
+                url.push_str(&format!("&pass={}", escape(password.expose())));
+            }
+            url
+        }
+    };
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    Ok(RedisConfig {
+        prefix: redis.prefix.clone(),
+        pool_size: redis.pool_size,
+        min_idle: redis.min_idle,
+        deadline: redis.deadline,
+        max_object: bytes(redis.max_object),
+        queue_bytes: bytes(redis.queue),
+        ..RedisConfig::new(url)
+    })
+}
+
+pub(crate) fn upstream(name: &str, upstream: &config::Upstream) -> UpstreamSettings {
+    UpstreamSettings {
+        name: name.to_owned(),
+        servers: upstream
+            .servers
+            .iter()
+            .map(config::Server::authority)
+            .collect(),
+        connect_timeout: upstream.connect_timeout,
+        response_timeout: upstream.response_timeout,
+        body_timeout: upstream.body_timeout,
+        idle_timeout: upstream.idle_timeout,
+        max_idle: upstream.max_idle,
+        retries: upstream.retries,
+    }
+}
+
+pub(crate) fn route(route: &config::Route) -> RouteSettings {
+    RouteSettings {
+        host: route.host.clone(),
+        path: route.path.to_string(),
+        upstream: route.upstream.clone(),
+        policy: route.policy.clone(),
+        on_policy_error: match route.on_policy_error {
+            config::OnPolicyError::Pass => OnPolicyError::Pass,
+            config::OnPolicyError::Rfc9111 => OnPolicyError::Rfc9111,
+            config::OnPolicyError::LastGood => OnPolicyError::LastGood,
+            config::OnPolicyError::Unavailable503 => OnPolicyError::Unavailable,
+        },
+        redis_down: match route.redis_down {
+            config::RedisDown::MemoryOnly => RedisDown::MemoryOnly,
+            config::RedisDown::Stale => RedisDown::Stale,
+            config::RedisDown::Bypass => RedisDown::Bypass,
+            config::RedisDown::Shed => RedisDown::Shed,
+        },
+        shed_above: route.shed_above,
+        sealed: route.sealed,
+        shared: route.shared,
+        store_set_cookie: route.store_set_cookie,
+    }
+}
+
+pub(crate) fn policy(name: &str, policy: &config::Policy) -> PolicySpec {
+    PolicySpec {
+        name: name.to_owned(),
+        namespaces: policy.namespaces.clone(),
+        grants: Grants {
+            kv: policy.grants.kv,
+            rate_limit: policy.grants.rate_limit,
+            log: policy.grants.log,
+            clock: policy.grants.clock,
+        },
+        config: policy.config.clone(),
+        limits: Limits {
+            cpu: policy.cpu_limit,
+            memory: usize::try_from(policy.memory_limit).unwrap_or(usize::MAX),
+            instances: policy.max_instances,
+            reuse: policy.reuse,
+            ..Limits::default()
+        },
+    }
+}
+
+/// Whether a component loaded under one configuration may go on under the other. The
+/// file's place does not matter.
+pub(crate) fn same_policy(old: &config::Policy, new: &config::Policy) -> bool {
+    let what_counts = |policy: &config::Policy| {
+        (
+            policy.namespaces.clone(),
+            policy.grants,
+            policy.config.clone(),
+            policy.cpu_limit,
+            policy.memory_limit,
+            policy.max_instances,
+            policy.reuse,
+        )
+    };
+    what_counts(old) == what_counts(new)
+}
+
+/// The names of granted capabilities.
+pub(crate) fn grant_names(grants: config::Grants) -> Vec<String> {
+    [
+        ("kv", grants.kv),
+        ("rate-limit", grants.rate_limit),
+        ("log", grants.log),
+        ("clock", grants.clock),
+    ]
+    .into_iter()
+    .filter(|(_, granted)| *granted)
+    .map(|(name, _)| name.to_owned())
+    .collect()
+}
