@@ -1,0 +1,106 @@
+//! The policies that tests load, built from source.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::artifact;
+
+/// The compiled components.
+#[derive(Debug)]
+pub struct Guests {
+    dir: PathBuf,
+}
+
+/// The folders under `plugins/` that are built.
+const BUILT: [&str; 3] = ["charity", "static-site", "misbehaving"];
+
+impl Guests {
+    /// The reference policy of the charity system.
+    pub fn charity(&self) -> PathBuf {
+        self.dir.join("charity.wasm")
+    }
+
+    /// The policy for static sites.
+    pub fn static_site(&self) -> PathBuf {
+        self.dir.join("static-site.wasm")
+    }
+
+    /// The policy that does, on request, everything a policy must not.
+    pub fn misbehaving(&self) -> PathBuf {
+        self.dir.join("misbehaving.wasm")
+    }
+}
+
+/// Builds the guests through `weir plugin build` into `<target>/guests`, unless they are
+/// there already from the same sources and the same binary. Test processes take turns.
+pub fn guests() -> &'static Guests {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    GUESTS.get_or_init(|| {
+        let weir = artifact::weir_binary();
+        let dir = artifact::target_dir().join("guests");
+        std::fs::create_dir_all(&dir).expect("a directory for guests");
+        let _lock = artifact::lock("guests/.lock");
+        let stamp = dir.join(".stamp");
+        let wanted = fingerprint(weir);
+        if std::fs::read_to_string(&stamp).ok().as_deref() != Some(wanted.as_str()) {
+            for name in BUILT {
+                build(weir, name, &dir);
+            }
+            std::fs::write(&stamp, wanted).expect("the stamp of the guests");
+        }
+        Guests { dir }
+    })
+}
+
+fn build(weir: &Path, name: &str, dir: &Path) {
+    let output = Command::new(weir)
+        .args(["plugin", "build"])
+        .arg(artifact::workspace().join("plugins").join(name))
+        .arg("-o")
+        .arg(dir.join(format!("{name}.wasm")))
+        // Set by `cargo test` for this process; a build of another package must not inherit it.
+        .env_remove("CARGO_MANIFEST_DIR")
+        .output()
+        .expect("running weir plugin build");
+    assert!(
+        output.status.success(),
+        "weir plugin build plugins/{name} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Path, size and time of everything that the components are made of.
+fn fingerprint(weir: &Path) -> String {
+    let mut files = vec![weir.to_owned()];
+    let root = artifact::workspace();
+    collect(&root.join("plugins"), &mut files);
+    collect(&root.join("wit"), &mut files);
+    files.sort();
+    let mut text = String::new();
+    for file in files {
+        let Ok(facts) = file.metadata() else { continue };
+        let time = facts.modified().ok();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {} {time:?}", file.display(), facts.len());
+    }
+    text
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let built = ["target", "node_modules"].map(OsStr::new);
+        if !path.is_dir() {
+            files.push(path);
+        } else if !path.file_name().is_some_and(|name| built.contains(&name)) {
+            collect(&path, files);
+        }
+    }
+}

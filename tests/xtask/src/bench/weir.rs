@@ -1,0 +1,64 @@
+//! Weir: a release build of this workspace.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::server::{Server, free_port};
+use crate::{install, run};
+
+/// Builds and starts a node; `policy` names a folder under `plugins/`.
+pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Server> {
+    run::shown(&mut run::cargo(&["build", "--release", "-p", "weir"]))?;
+    let program = run::target_dir().join("release/weir");
+    let name = if policy.is_some() {
+        "weir, static-site"
+    } else {
+        "weir"
+    };
+    let dir = dir.join(if policy.is_some() {
+        "weir-policy"
+    } else {
+        "weir"
+    });
+    std::fs::create_dir_all(&dir)?;
+    let (port, admin) = (free_port()?, free_port()?);
+    let mut text = format!(
+        "listen = [\"127.0.0.1:{port}\"]\n\
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+         [memory]\ncapacity = \"256MiB\"\n\
+         [upstreams.origin]\nservers = [\"http://127.0.0.1:{origin}\"]\n\
+         [[routes]]\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n"
+    );
+    if let Some(policy) = policy {
+        let component = build(&program, policy)?;
+        text.push_str(&format!(
+            "policy = \"{policy}\"\n\
+             [policies.{policy}]\ncomponent = {:?}\nnamespaces = [\"site\"]\n\
+             config = {{ variants = [\"device\"] }}\n",
+            component.display().to_string()
+        ));
+    }
+    let config = dir.join("weir.toml");
+    std::fs::write(&config, text)?;
+    let version = run::answer(&program, &["--version"]).unwrap_or_default();
+    let config = config.to_string_lossy().into_owned();
+    Server::start(name, version, port, &dir, &program, &["run", "-c", &config])
+}
+
+fn build(program: &Path, policy: &str) -> Result<std::path::PathBuf> {
+    install::wasm_target()?;
+    let dir = run::target_dir().join("bench");
+    std::fs::create_dir_all(&dir)?;
+    let component = dir.join(format!("{policy}.wasm"));
+    let source = run::workspace().join("plugins").join(policy);
+    run::shown(
+        Command::new(program)
+            .args(["plugin", "build"])
+            .arg(source)
+            .arg("-o")
+            .arg(&component),
+    )?;
+    Ok(component)
+}

@@ -1,0 +1,34 @@
+//! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`.
+
+mod bench;
+mod install;
+mod links;
+mod run;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the repository.")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, lints, and all tests; installs what they need and a fresh machine lacks.
+    Test(test::Options),
+    /// The cost of a cache hit: Weir, nginx and Varnish in one run.
+    Bench(bench::Options),
+    /// Dead links in the Markdown files: files and anchors, no network.
+    Links,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Links => links::run(),
+    }
+}
