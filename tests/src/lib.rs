@@ -25,6 +25,7 @@ pub mod port;
 pub mod process;
 pub mod raw;
 pub mod redis_server;
+pub mod relay;
 pub mod scratch;
 pub mod weir;
 
@@ -34,5 +35,6 @@ pub use guests::{Guests, guests};
 pub use origin::{Call, Gate, Origin, Reply};
 pub use poll::until;
 pub use redis_server::RedisServer;
+pub use relay::Relay;
 pub use scratch::Scratch;
 pub use weir::{Config, Weir, weir_command};

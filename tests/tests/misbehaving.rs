@@ -250,3 +250,23 @@ async fn a_policy_that_traps_on_some_paths_fails_no_request() {
     // The others were cached all the while.
     assert_eq!(origin.count("/trap-on-request/1"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_with_hidden_state_is_found_out_and_no_longer_remembered() {
+    let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;
+    let node = misbehaving(&origin, &["state-between-calls"], "pass", "").await;
+    let calls = async |memo: &str| {
+        let labels = [("policy", "state-between-calls"), ("memo", memo)];
+        node.admin()
+            .metric("weir_policy_calls_total", &labels)
+            .await
+    };
+    for _ in 0..20 {
+        assert_eq!(node.get("/state-between-calls/x").await.status, 200);
+    }
+    assert!(
+        calls("off").await > 0.0,
+        "its decisions are still remembered"
+    );
+    assert!(node.output().contains("keeps state of its own"));
+}

@@ -416,3 +416,37 @@ async fn a_config_that_the_policy_refuses_is_named() {
     assert_eq!(run.code, Some(1), "{}", run.all());
     assert!(run.all().contains("no-such-setting"), "{}", run.all());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_is_remembered_whatever_the_inputs_that_are_only_named() {
+    let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;
+    let node = Config::policy(&origin.url(), &guests().static_site(), "")
+        .start()
+        .await;
+    let remembered = async || {
+        let labels = [("hook", "on-request"), ("memo", "hit")];
+        node.admin()
+            .metric("weir_policy_calls_total", &labels)
+            .await
+    };
+    let asked = async || {
+        let labels = [("hook", "on-request"), ("memo", "miss")];
+        node.admin()
+            .metric("weir_policy_calls_total", &labels)
+            .await
+    };
+    for n in 0..300 {
+        assert_eq!(node.get(&format!("/page{n}?b={n}&a=1")).await.status, 200);
+    }
+    // Two opinions for each of two leaves, and a sample of one in 256.
+    assert!(asked().await < 30.0, "{} calls of the guest", asked().await);
+    assert!(remembered().await > 270.0);
+    assert!(
+        node.get("/page7?a=1&b=7").await.is_hit(),
+        "a wrong key was remembered"
+    );
+    assert!(
+        !node.get("/page7?a=2&b=7").await.is_hit(),
+        "a wrong key was remembered"
+    );
+}

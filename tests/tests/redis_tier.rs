@@ -12,7 +12,7 @@ use weir_tests::load::Load;
 use weir_tests::names::CORRUPT_RECORDS;
 use weir_tests::origin::page_text;
 use weir_tests::poll::until_within;
-use weir_tests::{Answer, Config, Origin, RedisServer, Reply, Weir, charity, until};
+use weir_tests::{Answer, Config, Origin, RedisServer, Relay, Reply, Weir, charity, until};
 
 /// Every node answers to this name, so that they share objects.
 const SITE: [(&str, &str); 1] = [("host", "site.example")];
@@ -353,4 +353,31 @@ async fn connections_to_redis_are_reused_and_bounded() {
         .and_then(|number| number.trim().parse::<u64>().ok())
         .unwrap();
     assert!(opened < 60, "{opened} connections for 200 requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_cut_off_from_redis_and_origin_does_not_serve_what_was_purged_elsewhere() {
+    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let address = redis.url().replace("redis://", "");
+    let (address, _) = address.split_once('/').expect("a URL with a database");
+    let relay = Relay::to(address.to_owned()).await;
+    let far = Config::plain(&origin.url())
+        .redis(&format!("redis://{}/0", relay.address()))
+        .start()
+        .await;
+    let near = node(&origin, &redis).await;
+    far.get_with("/a", &SITE).await;
+    assert!(far.get_with("/a", &SITE).await.is_hit());
+    relay.cut();
+    let purged = near.admin().purge_tag("all-pages").await;
+    assert_eq!(purged["scope"], "fleet");
+    origin.down().await;
+    // Within the coherence window it may still serve its own; never again after it.
+    until("an answer other than the purged object", async || {
+        (far.get_with("/a", &SITE).await.status == 502).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(far.get_with("/a", &SITE).await.status, 502);
+    }
 }

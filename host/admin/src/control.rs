@@ -95,7 +95,8 @@ pub struct InvalidateRequest {
 pub enum Scope {
     /// Redis took it: on every node, within the coherence window.
     Fleet,
-    /// On this node. With Redis configured but away it is journaled, and sent on return.
+    /// On this node. With Redis configured but away it is kept in memory, and sent on return;
+    /// a restart before that forgets it.
     Node,
 }
 

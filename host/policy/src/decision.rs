@@ -13,11 +13,11 @@ use crate::input::Part;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Look it up, and store what the origin answers.
-    Lookup(Lookup),
+    Lookup(Arc<Lookup>),
     /// Forward only.
     Pass(Pass),
     /// Answer at the edge.
-    Respond(Reply),
+    Respond(Arc<Reply>),
 }
 
 /// Look the object up under a key.

@@ -1,5 +1,9 @@
 //! Coarse classes of devices, from Sec-CH-UA-Mobile and User-Agent.
 
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
 /// What kind of device a client says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceClass {
@@ -43,32 +47,75 @@ const BOTS: &[&str] = &[
 const TABLETS: &[&str] = &["ipad", "tablet", "playbook", "kindle", "silk/"];
 const PHONES: &[&str] = &["mobi", "iphone", "ipod", "windows phone", "opera mini"];
 
+const SILK: &str = "silk/";
+const ANDROID: &str = "android";
+
+/// What the words of a User-Agent say.
+#[derive(Debug, Default, Clone, Copy)]
+struct Says {
+    bot: bool,
+    tablet: bool,
+    silk: bool,
+    phone: bool,
+    android: bool,
+}
+
+/// Finds all words in one pass over the text, ignoring case: a User-Agent is long, and
+/// this runs for each request of a route that has variants by device.
+static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(words())
+        .ok()
+});
+
+fn words() -> impl Iterator<Item = &'static str> {
+    let android = std::iter::once(ANDROID);
+    BOTS.iter()
+        .chain(TABLETS)
+        .chain(PHONES)
+        .copied()
+        .chain(android)
+}
+
+fn read(agent: &[u8]) -> Says {
+    let mut says = Says::default();
+    // It is built from constants, and the tests use it: it is always there.
+    let Some(finder) = &*WORDS else { return says };
+    let (bots, tablets) = (BOTS.len(), BOTS.len() + TABLETS.len());
+    for found in finder.find_overlapping_iter(agent) {
+        match found.pattern().as_usize() {
+            word if word < bots => says.bot = true,
+            word if word < tablets => {
+                says.tablet = true;
+                says.silk |= TABLETS[word - bots] == SILK;
+            }
+            word if word < tablets + PHONES.len() => says.phone = true,
+            _ => says.android = true,
+        }
+    }
+    says.bot |= ends_with(agent, b"bot");
+    says
+}
+
 /// Robots are looked for first, since they name the device they imitate; then tablets,
 /// since many of them say `Mobile` too.
 pub(crate) fn classify(mobile_hint: Option<&[u8]>, user_agent: Option<&[u8]>) -> DeviceClass {
-    let agent = user_agent.unwrap_or_default();
-    let says = |words: &[&str]| words.iter().any(|word| contains(agent, word.as_bytes()));
-    if says(BOTS) || ends_with(agent, b"bot") {
-        return DeviceClass::Bot;
-    }
+    let says = read(user_agent.unwrap_or_default());
     let hint = mobile_hint.map(<[u8]>::trim_ascii);
-    let phone = says(PHONES);
-    if says(TABLETS) && !(contains(agent, b"silk/") && phone) {
-        return DeviceClass::Tablet;
+    if says.bot {
+        DeviceClass::Bot
+    } else if says.tablet && !(says.silk && says.phone) {
+        DeviceClass::Tablet
+    } else if hint == Some(b"?1") || says.phone {
+        DeviceClass::Mobile
+    } else if says.android {
+        // Android without `Mobile` is how tablets with Android say what they are.
+        DeviceClass::Tablet
+    } else {
+        DeviceClass::Desktop
     }
-    if hint == Some(b"?1") || phone {
-        return DeviceClass::Mobile;
-    }
-    // Android without `Mobile` is how tablets with Android say what they are.
-    if contains(agent, b"android") {
-        return DeviceClass::Tablet;
-    }
-    DeviceClass::Desktop
-}
-
-fn contains(text: &[u8], lower_word: &[u8]) -> bool {
-    text.windows(lower_word.len())
-        .any(|window| window.eq_ignore_ascii_case(lower_word))
 }
 
 fn ends_with(text: &[u8], lower_word: &[u8]) -> bool {

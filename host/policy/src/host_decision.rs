@@ -1,5 +1,7 @@
 //! `http.lookup`, `http.pass` and `http.reply`: the decisions that a policy builds.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use wasmtime::Result;
@@ -36,9 +38,9 @@ impl State {
             wit::Decision::Respond(this) => this.rep(),
         };
         match self.arena.take(rep)? {
-            Slot::Lookup(lookup) => Ok(Decision::Lookup(*lookup)),
+            Slot::Lookup(lookup) => Ok(Decision::Lookup(Arc::new(*lookup))),
             Slot::Pass(pass) => Ok(Decision::Pass(pass)),
-            Slot::Reply(reply) => Ok(Decision::Respond(*reply)),
+            Slot::Reply(reply) => Ok(Decision::Respond(Arc::new(*reply))),
             _ => Err(bounds::given_away()),
         }
     }

@@ -1,7 +1,7 @@
 //! One instance of a component: its store, its hooks, and how a call of them ends.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{
@@ -19,6 +19,8 @@ use crate::stats::Hook;
 
 /// The longest message of a failed call, in bytes.
 const MAX_MESSAGE: usize = 2_048;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A hook with these parameters and this result.
 pub(crate) type HookFunc<P, R> = TypedFunc<P, (Result<R, String>,)>;
@@ -75,6 +77,8 @@ pub(crate) struct Template {
 
 /// An instance that is ready for calls.
 pub(crate) struct Instance {
+    /// No other instance of this process has it; never 0.
+    pub(crate) id: u64,
     store: Store<State>,
     hooks: Hooks,
     calls_left: u32,
@@ -127,6 +131,7 @@ impl Template {
             Err(error) => return Err(self.failed(Hook::Configure, store.data(), &error)),
         };
         let mut instance = Instance {
+            id: NEXT_ID.fetch_add(1, Relaxed),
             store,
             hooks,
             calls_left: self.limits.next_reuse(),

@@ -29,6 +29,7 @@ mod instance;
 mod language;
 mod limits;
 mod load;
+mod memo;
 mod policy;
 mod pool;
 mod query;

@@ -10,6 +10,7 @@ use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
 use crate::limits::Limits;
+use crate::memo::{Memo, Recall};
 use crate::pool::Pool;
 use crate::reads::{Reads, Record};
 use crate::request::RequestHead;
@@ -24,6 +25,15 @@ pub struct Policy(Arc<Inner>);
 struct Inner {
     template: Template,
     pool: Pool<Instance>,
+    memo: Memo,
+}
+
+/// What one call of `on-request` gave.
+struct Asked {
+    decision: Decision,
+    reads: Reads,
+    /// The instance that was called.
+    by: u64,
 }
 
 impl fmt::Debug for Policy {
@@ -41,7 +51,12 @@ impl Policy {
     pub(crate) async fn start(template: Template) -> Result<Self, CallError> {
         let pool = Pool::new(template.limits.instances);
         pool.put(template.instantiate().await?);
-        Ok(Self(Arc::new(Inner { template, pool })))
+        let memo = Memo::default();
+        Ok(Self(Arc::new(Inner {
+            template,
+            pool,
+            memo,
+        })))
     }
 
     /// The name in the configuration.
@@ -85,7 +100,60 @@ impl Policy {
         self.0.template.waits
     }
 
-    /// Decides a request. `now_ms` is what the guest's clock says, in milliseconds since
+    /// The remembered decision for a request, if there is one.
+    pub fn recall(&self, request: &RequestHead) -> Option<Decision> {
+        match self.0.memo.recall(request) {
+            Recall::Known(decision) => Some(decision),
+            Recall::Ask { .. } => None,
+        }
+    }
+
+    /// Whether decisions are remembered: until the policy is found to depend on more than
+    /// what it reads.
+    pub fn remembers(&self) -> bool {
+        !self.0.memo.is_off()
+    }
+
+    /// Decisions that were given without a call.
+    pub fn recalled(&self) -> u64 {
+        self.0.memo.recalled()
+    }
+
+    /// Decides a request by calling the guest, and remembers the decision when it is a
+    /// function of what was read. Ask [`Policy::recall`] first. `now_ms` as for
+    /// [`Policy::on_request`].
+    ///
+    /// # Errors
+    /// As [`Policy::on_request`].
+    pub async fn decide(
+        &self,
+        request: &Arc<RequestHead>,
+        now_ms: u64,
+    ) -> Result<Decision, CallError> {
+        let memo = &self.0.memo;
+        if memo.is_off() {
+            let asked = self.ask(request, now_ms, Record::No, 0).await?;
+            return Ok(asked.decision);
+        }
+        // The first opinion of an instance needs a second one of another.
+        let but_not = match memo.recall(request) {
+            Recall::Ask { but_not } => but_not,
+            Recall::Known(_) => 0,
+        };
+        let asked = self.ask(request, now_ms, Record::Yes, but_not).await?;
+        if memo.learn(&asked.reads, &asked.decision, asked.by) {
+            tracing::error!(
+                policy = self.name(),
+                version = self.version(),
+                path = request.path(),
+                "the policy decided differently on the same reads: it keeps state of its own, so \
+                 its decisions are no longer remembered and every request calls it"
+            );
+        }
+        Ok(asked.decision)
+    }
+
+    /// Decides a request, always by calling the guest. `now_ms` is what the guest's clock says, in milliseconds since
     /// the Unix epoch.
     ///
     /// # Errors
@@ -97,6 +165,17 @@ impl Policy {
         now_ms: u64,
         record: Record,
     ) -> Result<(Decision, Reads), CallError> {
+        let asked = self.ask(request, now_ms, record, 0).await?;
+        Ok((asked.decision, asked.reads))
+    }
+
+    async fn ask(
+        &self,
+        request: &Arc<RequestHead>,
+        now_ms: u64,
+        record: Record,
+        but_not: u64,
+    ) -> Result<Asked, CallError> {
         let call = Call {
             request: Some(request.clone()),
             now_ms,
@@ -108,10 +187,17 @@ impl Policy {
         };
         self.run(
             Hook::OnRequest,
+            but_not,
             call,
             lend,
             |hooks| hooks.on_request,
-            |state, decision| Ok((state.take_decision(&decision)?, state.recorder.take())),
+            |state, by, decision| {
+                Ok(Asked {
+                    decision: state.take_decision(&decision)?,
+                    reads: state.recorder.take(),
+                    by,
+                })
+            },
         )
         .await
     }
@@ -138,10 +224,11 @@ impl Policy {
         };
         self.run(
             Hook::OnResponse,
+            0,
             call,
             lend,
             |hooks| hooks.on_response,
-            |state, ()| Ok(std::mem::take(&mut state.call.adjustment)),
+            |state, _, ()| Ok(std::mem::take(&mut state.call.adjustment)),
         )
         .await
     }
@@ -168,30 +255,33 @@ impl Policy {
         let lend = |state: &mut State| Ok((Resource::new_borrow(state.arena.subject()?),));
         self.run(
             Hook::OnEvent,
+            0,
             call,
             lend,
             |hooks| hooks.on_event,
-            |state, selectors| state.take_selectors(&selectors),
+            |state, _, selectors| state.take_selectors(&selectors),
         )
         .await
     }
 
-    /// Calls one hook on an instance of the pool. The instance goes back only when all
+    /// Calls one hook on an instance of the pool, or on a new one if the pool offers none
+    /// but `but_not` (0: any will do). The instance goes back only when all
     /// went well or the guest returned an error in order.
     async fn run<P, R, T>(
         &self,
         hook: Hook,
+        but_not: u64,
         call: Call,
         lend: impl FnOnce(&mut State) -> wasmtime::Result<P>,
         function: impl FnOnce(&Hooks) -> HookFunc<P, R>,
-        finish: impl FnOnce(&mut State, R) -> wasmtime::Result<T>,
+        finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T>,
     ) -> Result<T, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync,
         R: Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
-        let Inner { template, pool } = &*self.0;
+        let Inner { template, pool, .. } = &*self.0;
         let stats = template.shared.stats.hook(hook);
         let fail = |took: Duration, error: CallError| {
             stats.ended(took, Some(error.kind));
@@ -204,13 +294,21 @@ impl Policy {
                 template.error(CallErrorKind::Busy, hook, text),
             );
         };
-        let mut instance = match pool.take() {
+        let other = |instance: Instance| match instance.id == but_not {
+            true => {
+                pool.put(instance);
+                None
+            }
+            false => Some(instance),
+        };
+        let mut instance = match pool.take().and_then(other) {
             Some(instance) => instance,
             None => match template.instantiate().await {
                 Ok(instance) => instance,
                 Err(error) => return fail(Duration::ZERO, error),
             },
         };
+        let id = instance.id;
         let began = Instant::now();
         let params = match lend(instance.begin(call)) {
             Ok(params) => params,
@@ -225,7 +323,7 @@ impl Policy {
         let returned = instance.call(template, hook, function, params).await;
         let took = began.elapsed();
         match returned {
-            Ok(value) => match finish(instance.state(), value) {
+            Ok(value) => match finish(instance.state(), id, value) {
                 Ok(result) => {
                     stats.ended(took, None);
                     instance.end().into_iter().for_each(|i| pool.put(i));

@@ -114,7 +114,7 @@ impl Answer {
         value.map_or(Self::Absent, |v| Self::one(v.as_ref()))
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Absent => 0,
             Self::One(value) => value.len(),
@@ -149,7 +149,7 @@ impl ReadInput {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let list = |texts: &[String]| texts.iter().map(|t| t.len() + 24).sum();
         match self {
             Self::Query(name)

@@ -42,6 +42,16 @@ impl PolicySlot {
     }
 }
 
+impl PolicySlot {
+    /// Counts a call of `on-request`.
+    pub(crate) fn count_request(&self) {
+        match self.current.remembers() {
+            true => self.metrics.on_request.inc(),
+            false => self.metrics.without_memo.inc(),
+        };
+    }
+}
+
 /// A route with everything it leads to.
 #[derive(Debug)]
 pub struct Route {

@@ -156,7 +156,12 @@ impl NamespaceMetrics {
 /// Calls of one policy's hooks, whatever version of it is in force.
 #[derive(Debug)]
 pub struct PolicyMetrics {
+    /// Decisions that were remembered.
+    pub(crate) recalled: Counter,
+    /// Calls because nothing was remembered.
     pub(crate) on_request: Counter,
+    /// Calls of a policy whose decisions are not remembered any more.
+    pub(crate) without_memo: Counter,
     pub(crate) on_response: Counter,
     pub(crate) on_event: Counter,
 }
@@ -326,17 +331,19 @@ impl Metrics {
     /// The counters of a policy.
     #[must_use]
     pub fn policy(&self, policy: &str) -> PolicyMetrics {
-        let calls = |hook: &str| {
+        let calls = |hook: &str, memo: &str| {
             self.policy_calls.get_or_create_owned(&PolicyCallLabels {
                 policy: policy.to_owned(),
                 hook: hook.to_owned(),
-                memo: "off".to_owned(),
+                memo: memo.to_owned(),
             })
         };
         PolicyMetrics {
-            on_request: calls("on-request"),
-            on_response: calls("on-response"),
-            on_event: calls("on-event"),
+            recalled: calls("on-request", "hit"),
+            on_request: calls("on-request", "miss"),
+            without_memo: calls("on-request", "off"),
+            on_response: calls("on-response", "off"),
+            on_event: calls("on-event", "off"),
         }
     }
 

@@ -1,5 +1,4 @@
-//! Doubles for testing a policy natively, without a host: `cargo test` in its crate. Whole
-//! runs against the real host are `weir plugin test`.
+//! Doubles for testing a policy natively, without a host: `cargo test` in its crate.
 //!
 //! Globs match as on the host. Languages and devices are what the test says, not worked out
 //! from header fields.

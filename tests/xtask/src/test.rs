@@ -21,10 +21,17 @@ pub(crate) struct Options {
 /// How many of a runner's last lines are shown again at the end.
 const CLOSING: usize = 12;
 
-const TOOLS: &[Tool] = &[Tool {
-    program: "redis-server",
-    package: "redis-server",
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        program: "redis-server",
+        package: "redis-server",
+    },
+    // A test runs the curl lines of the documentation.
+    Tool {
+        program: "curl",
+        package: "curl",
+    },
+];
 
 /// Runs it all. The first thing that fails ends it.
 pub(crate) fn run(options: &Options) -> Result<()> {

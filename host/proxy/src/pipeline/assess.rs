@@ -53,9 +53,7 @@ pub(crate) fn assess(
         Verdict::Valid => None,
         Verdict::Soft(since) => Some(since),
     };
-    if !node.log.trusted(now, object.freshness.received)
-        && route.settings.redis_down != RedisDown::Stale
-    {
+    if !is_trusted(node, route, &object, now) {
         return Found::Confirm(object, Why::Stale);
     }
     let directives = RequestDirectives::parse(&head.headers);
@@ -66,8 +64,24 @@ pub(crate) fn assess(
     }
 }
 
-/// May this object stand in for a failed origin (RFC 5861 section 4)?
-pub(crate) fn stands_in(node: &Node, object: &Object, head: &RequestHead, now: Timestamp) -> bool {
+/// Has this node had word from Redis recently enough, or does the route not care?
+fn is_trusted(node: &Node, route: &Route, object: &Object, now: Timestamp) -> bool {
+    node.log.trusted(now, object.freshness.received)
+        || route.settings.redis_down == RedisDown::Stale
+}
+
+/// May this object stand in for a failed origin (RFC 5861 section 4)? Not when a purge of
+/// it elsewhere may have gone unheard.
+pub(crate) fn stands_in(
+    node: &Node,
+    route: &Route,
+    object: &Object,
+    head: &RequestHead,
+    now: Timestamp,
+) -> bool {
+    if !is_trusted(node, route, object, now) {
+        return false;
+    }
     let soft_since = match node.log.verdict(object) {
         Verdict::Dead => return false,
         Verdict::Valid => None,

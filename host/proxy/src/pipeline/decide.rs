@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use weir_policy::{CallError, Decision, Policy, Record, RequestHead};
+use weir_policy::{CallError, Decision, Policy, RequestHead};
 use weir_semantics::Timestamp;
 
 use super::call::Call;
@@ -23,18 +23,19 @@ pub(crate) fn decide_now(
     let Some(slot) = &route.policy else {
         return Some(Decided::Plain);
     };
+    if let Some(decision) = slot.current.recall(head) {
+        slot.metrics.recalled.inc();
+        return Some(decided(decision, current(slot)));
+    }
     if slot.current.waits() {
         return None;
     }
-    slot.metrics.on_request.inc();
+    slot.count_request();
     // It ends at its first poll unless all instances are in use; then it is asked again,
     // and waited for.
-    let decided_now = slot
-        .current
-        .on_request(head, now.as_millis(), Record::No)
-        .now_or_never()?;
+    let decided_now = slot.current.decide(head, now.as_millis()).now_or_never()?;
     match decided_now {
-        Ok((decision, _)) => Some(decided(decision, current(slot))),
+        Ok(decision) => Some(decided(decision, current(slot))),
         // What stands in may have to be awaited.
         Err(error) if route.settings.on_policy_error == OnPolicyError::LastGood => {
             count(node, slot, "on-request", &error);
@@ -57,21 +58,21 @@ pub(crate) async fn decide(
     let Some(slot) = &route.policy else {
         return Decided::Plain;
     };
-    slot.metrics.on_request.inc();
-    let error = match slot
-        .current
-        .on_request(head, now.as_millis(), Record::No)
-        .await
-    {
-        Ok((decision, _)) => return decided(decision, current(slot)),
+    if let Some(decision) = slot.current.recall(head) {
+        slot.metrics.recalled.inc();
+        return decided(decision, current(slot));
+    }
+    slot.count_request();
+    let error = match slot.current.decide(head, now.as_millis()).await {
+        Ok(decision) => return decided(decision, current(slot)),
         Err(error) => error,
     };
     count(node, slot, "on-request", &error);
     if route.settings.on_policy_error == OnPolicyError::LastGood
         && let Some(previous) = &slot.previous
     {
-        match previous.on_request(head, now.as_millis(), Record::No).await {
-            Ok((decision, _)) => return decided(decision, previous_of(previous)),
+        match previous.decide(head, now.as_millis()).await {
+            Ok(decision) => return decided(decision, previous_of(previous)),
             Err(error) => count(node, slot, "on-request", &error),
         }
     }
@@ -93,13 +94,13 @@ fn stand_in(choice: OnPolicyError, error: CallError) -> Decided {
 
 fn decided(decision: Decision, decider: Decider) -> Decided {
     match decision {
-        Decision::Lookup(lookup) => Decided::Lookup(Box::new(lookup), decider),
+        Decision::Lookup(lookup) => Decided::Lookup(lookup, decider),
         Decision::Pass(pass) => Decided::Pass {
             reason: pass.reason,
             note: pass.note,
             decider: Some(decider),
         },
-        Decision::Respond(reply) => Decided::Respond(Box::new(reply), decider),
+        Decision::Respond(reply) => Decided::Respond(reply, decider),
     }
 }
 

@@ -236,7 +236,7 @@ impl Node {
                     policy: slot.current.clone(),
                     label: Arc::clone(&slot.label),
                 };
-                match Plan::of_policy(route, head, lookup, decider) {
+                match Plan::of_policy(route, head, &lookup, decider) {
                     Ok(plan) => Some(plan),
                     Err(error) => {
                         explanation.decision = "pass";

@@ -108,9 +108,15 @@ impl Filling {
         node.metrics()
             .origin_result(upstream, status_class(response.status()));
         if is_server_failure(response.status())
-            && base
-                .as_ref()
-                .is_some_and(|base| stands_in(&node, base, &self.call.head, response_time))
+            && base.as_ref().is_some_and(|base| {
+                stands_in(
+                    &node,
+                    &self.call.route,
+                    base,
+                    &self.call.head,
+                    response_time,
+                )
+            })
         {
             // Readers fall back on what they hold.
             let text = format!("the origin answered {}", response.status());
@@ -213,21 +219,10 @@ impl Filling {
         let judged = store::judge(&self.call, &self.plan, received, base.status, headers).await;
         match judged {
             Judged::Store(head) => {
+                let position = obligation.fill().position();
                 let object = Arc::new(Object {
-                    key: self.plan.key.clone(),
-                    url: self.plan.url.clone(),
-                    status: head.status,
-                    headers: head.headers,
-                    body: base.body.clone(),
                     trailers: base.trailers.clone(),
-                    vary: head.vary,
-                    tags: head.tags,
-                    freshness: head.freshness,
-                    memory_until: head.memory_until,
-                    shared: head.shared,
-                    position: obligation.fill().position(),
-                    policy: head.policy,
-                    validated: Default::default(),
+                    ..object_of(&self.plan, *head, base.body.clone(), position)
                 });
                 store::keep(&self.call.node, &object);
                 self.tell(Told::Confirmed);
@@ -383,7 +378,7 @@ async fn pump(call: &Call, mut writer: Writer, mut body: OriginBody) {
     }
 }
 
-/// A response's head as it is stored, for a write-through.
+/// A response that is stored without having been streamed.
 pub(super) fn object_of(
     plan: &Plan,
     head: Head,

@@ -383,7 +383,7 @@ fn failed(
     };
     if let Some(object) = known
         && object.vary.matches(&call.head.headers)
-        && stands_in(&call.node, &object, &call.head, now)
+        && stands_in(&call.node, &call.route, &object, &call.head, now)
     {
         return stale(call, plan, &object, Some(about.fwd), "stale-if-error");
     }

@@ -42,6 +42,7 @@ use crate::generation::{Generation, Route};
 use crate::metrics::ResultKind;
 use crate::node::Node;
 use crate::request::{self, Malformed};
+use crate::settings::RedisDown;
 
 thread_local! {
     /// The buffer that keys of hits are written to.
@@ -125,7 +126,9 @@ impl Node {
         decided: &Decided,
         now: Timestamp,
     ) -> Option<Answer> {
-        if serve::has_preconditions(&head.headers) {
+        if serve::has_preconditions(&head.headers)
+            || (route.settings.redis_down == RedisDown::Bypass && self.redis_is_out())
+        {
             return None;
         }
         let (namespace, decider) = match decided {
@@ -221,7 +224,7 @@ async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<
         None => decide(&call.node, &call.route, &call.head, call.now).await,
     };
     let answer = match decided {
-        Decided::Respond(reply, decider) => respond(*reply, &decider.label),
+        Decided::Respond(reply, decider) => respond(&reply, &decider.label),
         Decided::Failed(error) => Answer::error(
             StatusCode::SERVICE_UNAVAILABLE,
             &format!("policy-{}", error.token()),
@@ -238,7 +241,7 @@ async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<
             Err(error) => unplanned(&call, body, &error).await,
         },
         Decided::Lookup(lookup, decider) => {
-            match Plan::of_policy(&call.route, &call.head, *lookup, decider) {
+            match Plan::of_policy(&call.route, &call.head, &lookup, decider) {
                 Ok(plan) => dispatch(&call, plan, body).await,
                 Err(error) => unplanned(&call, body, &error).await,
             }
@@ -270,15 +273,15 @@ async fn unplanned(call: &Call, body: Incoming, error: &plan::PlanError) -> Answ
     forward::pass(call, body, "no-key", Bytes::new(), None).await
 }
 
-fn respond(reply: Reply, label: &str) -> Answer {
-    let mut headers: HeaderMap = reply.headers;
+fn respond(reply: &Reply, label: &str) -> Answer {
+    let mut headers: HeaderMap = reply.headers.clone();
     let status = CacheStatus {
         detail: Some(label),
         ..CacheStatus::default()
     };
     headers.append(serve::CACHE_STATUS, status.to_header_value());
     Answer::without_lookup(
-        serve::with(reply.status, headers, reply.body),
+        serve::with(reply.status, headers, reply.body.clone()),
         ResultKind::Respond,
     )
 }

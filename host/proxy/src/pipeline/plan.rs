@@ -25,7 +25,7 @@ pub(crate) struct Decider {
 #[derive(Debug)]
 pub(crate) enum Decided {
     /// Look up under a policy's key.
-    Lookup(Box<Lookup>, Decider),
+    Lookup(Arc<Lookup>, Decider),
     /// Look up under the target URI, by RFC 9111 alone.
     Plain,
     /// Forward only.
@@ -38,7 +38,7 @@ pub(crate) enum Decided {
         decider: Option<Decider>,
     },
     /// Answer at the edge.
-    Respond(Box<Reply>, Decider),
+    Respond(Arc<Reply>, Decider),
     /// The policy failed, and the route wants an error for that.
     Failed(CallError),
 }
@@ -97,7 +97,7 @@ impl Plan {
     pub(crate) fn of_policy(
         route: &Route,
         head: &RequestHead,
-        lookup: Lookup,
+        lookup: &Lookup,
         decider: Decider,
     ) -> Result<Self, PlanError> {
         let mut builder = KeyBuilder::new();
@@ -110,29 +110,31 @@ impl Plan {
         )?;
         let origin_target = lookup
             .origin_target
+            .as_ref()
             .map(|parts| {
-                let text = keys::concatenate(head, &parts);
+                let text = keys::concatenate(head, parts);
                 target_from(&text).ok_or(PlanError::Target(text))
             })
             .transpose()?;
         let origin_headers = lookup
             .origin_headers
-            .into_iter()
+            .iter()
             .map(|(name, parts)| {
                 let value = parts
+                    .as_ref()
                     .map(|parts| {
-                        HeaderValue::from_str(&keys::concatenate(head, &parts))
+                        HeaderValue::from_str(&keys::concatenate(head, parts))
                             .map_err(|_| PlanError::Header(name.clone()))
                     })
                     .transpose()?;
-                Ok((name, value))
+                Ok((name.clone(), value))
             })
             .collect::<Result<_, PlanError>>()?;
         Ok(Self {
             key: builder.key()?,
             url: keys::target_uri(head).into_boxed_str(),
             tags: tags(&lookup.tags, head)?,
-            note: lookup.note,
+            note: lookup.note.clone(),
             origin_target,
             origin_headers,
             decider: Some(decider),

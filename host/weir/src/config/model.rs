@@ -18,7 +18,7 @@ pub(crate) struct Config {
     pub(crate) file: PathBuf,
     /// Where clients connect; at least one, none twice.
     pub(crate) listen: Vec<SocketAddr>,
-    /// Folder for journal and compiled policies; not created yet.
+    /// Folder for compiled policies; not created yet.
     pub(crate) data_dir: Option<PathBuf>,
     /// Worker threads, 1 to 1024.
     pub(crate) threads: usize,
@@ -288,7 +288,7 @@ pub(crate) struct Route {
     pub(crate) redis_down: RedisDown,
     /// Concurrent origin fetches with [`RedisDown::Shed`]. Not zero.
     pub(crate) shed_above: usize,
-    /// Whether the origin sees only what is in the key. Only with a policy.
+    /// Whether the origin sees only what is in the key. Always false: not built yet.
     pub(crate) sealed: bool,
     /// Whether all hosts of the route share one object.
     pub(crate) shared: bool,

@@ -35,7 +35,7 @@ table! {
     "" Root {
         /// Where clients connect (HTTP/1.1 and cleartext HTTP/2). Port 0 takes any free port.
         listen: OneOrMany<SocketAddr>, = ["127.0.0.1:8080"];
-        /// Folder for the purge journal and compiled policies.
+        /// Folder for compiled policies, so that a restart need not compile them again.
         data_dir: PathBuf, absent "none: nothing is kept on disk";
         /// Worker threads.
         threads: u64, absent "the number of CPU cores", in 1..=1024;
@@ -76,7 +76,7 @@ table! {
 }
 
 table! {
-    /// The admin API, metrics and the dashboard. Without this table there is none of them.
+    /// The admin API, metrics and probes. Without this table there is none of them.
     "[admin]" Admin {
         /// Where it listens. An address other than loopback needs `token_file`.
         listen: SocketAddr, = "127.0.0.1:9900";
@@ -207,7 +207,7 @@ table! {
         redis_down: RedisDown, = "memory-only";
         /// Concurrent fetches from the upstream with `redis_down = "shed"`.
         shed_above: u64, = 64, in 1..=1000000;
-        /// Whether the origin sees only what is in the key. Needs a policy.
+        /// Whether the origin sees only what is in the key. Not built yet: `true` is refused.
         sealed: bool, = false;
         /// Whether all hosts of the route share one object.
         shared: bool, = false;

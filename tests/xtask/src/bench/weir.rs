@@ -1,6 +1,6 @@
-//! Weir: a release build of this workspace.
+//! Weir: a build of this workspace as it is shipped, or the binary that `WEIR_BIN` names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -10,8 +10,19 @@ use crate::{install, run};
 
 /// Builds and starts a node; `policy` names a folder under `plugins/`.
 pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Server> {
-    run::shown(&mut run::cargo(&["build", "--release", "-p", "weir"]))?;
-    let program = run::target_dir().join("release/weir");
+    let program = match std::env::var_os("WEIR_BIN") {
+        Some(program) => PathBuf::from(program),
+        None => {
+            run::shown(&mut run::cargo(&[
+                "build",
+                "--profile",
+                "dist",
+                "-p",
+                "weir",
+            ]))?;
+            run::target_dir().join("dist/weir")
+        }
+    };
     let name = if policy.is_some() {
         "weir, static-site"
     } else {
@@ -47,7 +58,7 @@ pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Ser
     Server::start(name, version, port, &dir, &program, &["run", "-c", &config])
 }
 
-fn build(program: &Path, policy: &str) -> Result<std::path::PathBuf> {
+fn build(program: &Path, policy: &str) -> Result<PathBuf> {
     install::wasm_target()?;
     let dir = run::target_dir().join("bench");
     std::fs::create_dir_all(&dir)?;

@@ -31,7 +31,7 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
             "6:11: upstreams.a.servers: an upstream needs at least one server",
             "8:9: routes[0].path: the path does not begin with `/`",
             "9:12: routes[0].upstream: there is no upstream named \"b\"",
-            "10:10: routes[0].sealed: a sealed route needs a policy, since its origin sees only what a policy put into the key",
+            "10:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
         ]
     );
 }
@@ -197,8 +197,12 @@ fn each_mistake_has_its_message() {
             "12:15: policies.q.namespaces[0]: the namespace \"p\" is taken by policies.p.namespaces[0] on line 9",
         ),
         (
+            "sealed = true",
+            "6:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
+        ),
+        (
             &format!("sealed = true\non_policy_error = \"rfc9111\"\n{policy}"),
-            "7:19: routes[0].on_policy_error: a sealed route cannot fall back to RFC 9111, which would show the origin what is not in the key",
+            "6:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
         ),
         (
             "on_policy_error = \"503\"",
@@ -241,7 +245,7 @@ fn each_mistake_has_its_message() {
             "6:3: not valid TOML: key with no value, expected `=`",
         ),
         (
-            "sealed = true\nsealed = true",
+            "shared = true\nshared = true",
             "7:1: not valid TOML: duplicate key",
         ),
         (

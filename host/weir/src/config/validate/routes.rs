@@ -44,6 +44,7 @@ pub(super) fn resolve(
                 ("policy", "policies"),
                 findings,
             );
+            check_sealed(route.value.sealed.as_ref(), findings);
             check_policy(&route.value, policies, findings);
             resolve_one(route, &mut taken, findings)
         })
@@ -228,6 +229,18 @@ fn refer<T>(
     );
 }
 
+/// Refuses what is not built: a route that is thought to be sealed and is not lets unkeyed
+/// input reach the origin.
+fn check_sealed(sealed: Option<&At<bool>>, findings: &mut Findings<'_>) {
+    if let Some(sealed) = sealed.filter(|sealed| sealed.value) {
+        findings.error(
+            &sealed.place,
+            "this version does not seal routes yet: the origin would see more of a request than what is in the key",
+            "remove the line, and have the policy put into the key all that the response depends on",
+        );
+    }
+}
+
 /// What may not stand together with a policy, or without one.
 fn check_policy(
     raw: &raw::Route,
@@ -237,20 +250,6 @@ fn check_policy(
     let Some(on_error) = &raw.on_policy_error else {
         return;
     };
-    let sealed = raw.sealed.as_ref().filter(|sealed| sealed.value);
-    match (&raw.policy, sealed) {
-        (None, Some(sealed)) => findings.error(
-            &sealed.place,
-            "a sealed route needs a policy, since its origin sees only what a policy put into the key",
-            "add policy = \"NAME\", or remove sealed",
-        ),
-        (Some(_), Some(_)) if on_error.value == OnPolicyError::Rfc9111 => findings.error(
-            &on_error.place,
-            "a sealed route cannot fall back to RFC 9111, which would show the origin what is not in the key",
-            "write \"pass\", \"last-good\" or \"503\"",
-        ),
-        _ => {}
-    }
     let Some(policy) = &raw.policy else {
         if on_error.value != OnPolicyError::Pass {
             findings.error(
