@@ -7,6 +7,8 @@
 
 use futures_util::future::join_all;
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use weir_tests::origin::{Piece, page_text};
 use weir_tests::raw::Raw;
 use weir_tests::{Answer, Config, Gate, Origin, Reply, Weir, until};
@@ -392,4 +394,34 @@ async fn only_if_cached_and_no_cache_of_a_client_are_obeyed() {
     let fresh = [("cache-control", "no-cache")];
     assert!(!node.get_with("/o", &fresh).await.is_hit());
     assert_eq!(origin.count("/o"), 2);
+}
+
+/// An origin that sends no Date, as no HTTP library does.
+async fn dateless_origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            // One read holds the small request of these tests.
+            let _ = client.read(&mut request).await;
+            let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\n\
+                content-length: 2\r\nconnection: close\r\n\r\nok";
+            let _ = client.write_all(answer.as_bytes()).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_without_date_is_dated_once_when_it_arrives() {
+    let node = Config::plain(&dateless_origin().await).start().await;
+    let first = node.get("/x").await.headers["date"].clone();
+    let aged = until("a hit that is a second old", async || {
+        let answer = node.get("/x").await;
+        (answer.age() >= Some(2)).then_some(answer)
+    })
+    .await;
+    assert!(aged.is_hit());
+    assert_eq!(aged.headers["date"], first, "dated anew when it was served");
 }

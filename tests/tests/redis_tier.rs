@@ -357,7 +357,7 @@ async fn connections_to_redis_are_reused_and_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_cut_off_from_redis_and_origin_does_not_serve_what_was_purged_elsewhere() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (mut origin, redis) = (tagged_origin().await, RedisServer::start().await);
     let address = redis.url().replace("redis://", "");
     let (address, _) = address.split_once('/').expect("a URL with a database");
     let relay = Relay::to(address.to_owned()).await;

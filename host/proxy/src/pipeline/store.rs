@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::DATE;
 use http::{HeaderMap, Method, StatusCode};
 use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
 use weir_semantics::{
@@ -185,6 +186,11 @@ pub(super) fn decide_storage(
     };
     let mut stored = Arc::unwrap_or_clone(headers);
     strip_hop_by_hop(&mut stored);
+    // RFC 9110 section 6.6.1: a response without one is dated when it arrives, not anew
+    // each time that it is served.
+    if !stored.contains_key(DATE) {
+        stored.insert(DATE, received.response_time.to_http_date());
+    }
     Judged::Store(Box::new(Head {
         status,
         headers: StoredHeaders::from_map(&stored),
