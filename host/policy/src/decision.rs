@@ -20,6 +20,34 @@ pub enum Decision {
     Respond(Arc<Reply>),
 }
 
+impl Decision {
+    /// About how many bytes it holds on the heap.
+    pub(crate) fn weight(&self) -> usize {
+        let parts = |parts: &[Part]| {
+            let text = |part: &Part| match part {
+                Part::Text(text) => text.len(),
+                // Names and lists; globs are shared.
+                Part::Input(_) => 64,
+            };
+            parts.iter().map(|part| 48 + text(part)).sum::<usize>()
+        };
+        match self {
+            Self::Pass(pass) => pass.reason.len() + pass.note.len(),
+            Self::Respond(reply) => reply.body.len() + 64 * reply.headers.len(),
+            Self::Lookup(lookup) => {
+                let headers = lookup.origin_headers.iter();
+                parts(&lookup.key)
+                    + lookup.tags.iter().map(|tag| parts(tag)).sum::<usize>()
+                    + lookup.origin_target.as_deref().map_or(0, parts)
+                    + headers
+                        .map(|(_, value)| 64 + value.as_deref().map_or(0, parts))
+                        .sum::<usize>()
+                    + lookup.note.len()
+            }
+        }
+    }
+}
+
 /// Look the object up under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {

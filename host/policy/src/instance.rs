@@ -79,6 +79,8 @@ pub(crate) struct Template {
 pub(crate) struct Instance {
     /// No other instance of this process has it; never 0.
     pub(crate) id: u64,
+    /// A capability was used in `configure`.
+    pub(crate) configured_impurely: bool,
     store: Store<State>,
     hooks: Hooks,
     calls_left: u32,
@@ -132,6 +134,7 @@ impl Template {
         };
         let mut instance = Instance {
             id: NEXT_ID.fetch_add(1, Relaxed),
+            configured_impurely: false,
             store,
             hooks,
             calls_left: self.limits.next_reuse(),
@@ -140,6 +143,7 @@ impl Template {
         instance
             .call(self, Hook::Configure, hooks.configure, params)
             .await?;
+        instance.configured_impurely = instance.store.data_mut().recorder.take().impure;
         instance.store.data_mut().end();
         Ok(instance)
     }

@@ -26,10 +26,13 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// One in so many remembered decisions is asked again.
 const SAMPLE: u32 = 256;
 
+/// The largest decision that is remembered, in bytes.
+const MAX_DECISION: usize = 16 * 1024;
+
 /// What the memo knows about a request.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Recall {
-    /// The decision.
+    /// The decision, which two instances agreed on.
     Known(Decision),
     /// Ask the policy, if possible on another instance than this one.
     Ask {
@@ -80,6 +83,18 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
+    /// The remembered decision for a request, but for a sample that is to be asked again.
+    pub(crate) fn serve(&self, head: &RequestHead) -> Option<Decision> {
+        let Recall::Known(decision) = self.recall(head) else {
+            return None;
+        };
+        if fastrand::u32(..SAMPLE) == 0 {
+            return None;
+        }
+        self.recalled.fetch_add(1, Ordering::Relaxed);
+        Some(decision)
+    }
+
     /// What is remembered for a request.
     pub(crate) fn recall(&self, head: &RequestHead) -> Recall {
         let ask = Recall::Ask { but_not: 0 };
@@ -98,15 +113,15 @@ impl Memo {
                 Some(Node::Leaf {
                     by, agreed: false, ..
                 }) => return Recall::Ask { but_not: *by },
-                Some(Node::Leaf { decision, .. }) => {
-                    if fastrand::u32(..SAMPLE) == 0 {
-                        return ask;
-                    }
-                    self.recalled.fetch_add(1, Ordering::Relaxed);
-                    return Recall::Known(decision.clone());
-                }
+                Some(Node::Leaf { decision, .. }) => return Recall::Known(decision.clone()),
             }
         }
+    }
+
+    /// Remembers nothing from now on: the policy depends on more than it reads.
+    pub(crate) fn turn_off(&self) {
+        self.off.store(true, Ordering::Release);
+        *self.tree.write() = Tree::default();
     }
 
     /// Learns from a call that was made. Answers whether the memo was switched off by it.
@@ -114,16 +129,20 @@ impl Memo {
         if self.is_off() {
             return false;
         }
-        let lesson = self.tree.read().compare(reads, decision, by);
+        let (lesson, has_room) = {
+            let tree = self.tree.read();
+            let lesson = tree.compare(reads, decision, by);
+            (lesson, tree.has_room(&reads.list, decision))
+        };
         match lesson {
+            Lesson::New if !has_room => false,
             Lesson::Known => false,
             Lesson::New => {
                 self.tree.write().add(reads, decision, by);
                 false
             }
             Lesson::Departed => {
-                self.off.store(true, Ordering::Release);
-                *self.tree.write() = Tree::default();
+                self.turn_off();
                 true
             }
         }
@@ -218,7 +237,7 @@ impl Tree {
         let Some((first, later)) = rest.split_first() else {
             return;
         };
-        if !self.has_room(rest) {
+        if !self.has_room(rest, decision) {
             return;
         }
         let next = self.nodes.len();
@@ -231,17 +250,20 @@ impl Tree {
 
     /// The first call of all.
     fn plant(&mut self, reads: &[Read], decision: &Decision, by: u64) {
-        if self.nodes.is_empty() && self.has_room(reads) {
+        if self.nodes.is_empty() && self.has_room(reads, decision) {
             self.append(reads, decision, by);
         }
     }
 
-    fn has_room(&self, reads: &[Read]) -> bool {
+    fn has_room(&self, reads: &[Read], decision: &Decision) -> bool {
         let bytes: usize = reads
             .iter()
             .map(|read| read.input.len() + read.answer.len())
             .sum();
-        self.nodes.len() + reads.len() < MAX_NODES && self.bytes + bytes <= MAX_BYTES
+        let decision = decision.weight();
+        decision <= MAX_DECISION
+            && self.nodes.len() + reads.len() < MAX_NODES
+            && self.bytes + bytes + decision <= MAX_BYTES
     }
 
     /// Appends a chain of branches and its leaf; the first of them lands at the end.
@@ -254,6 +276,7 @@ impl Tree {
                 edges: HashMap::from([(read.answer.clone(), next)]),
             });
         }
+        self.bytes += decision.weight();
         self.nodes.push(Node::Leaf {
             decision: decision.clone(),
             by,

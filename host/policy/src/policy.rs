@@ -50,8 +50,13 @@ impl Policy {
     /// not loaded.
     pub(crate) async fn start(template: Template) -> Result<Self, CallError> {
         let pool = Pool::new(template.limits.instances);
-        pool.put(template.instantiate().await?);
+        let first = template.instantiate().await?;
         let memo = Memo::default();
+        if first.configured_impurely {
+            // What it read then (kv, the clock) may be in every decision.
+            memo.turn_off();
+        }
+        pool.put(first);
         Ok(Self(Arc::new(Inner {
             template,
             pool,
@@ -102,10 +107,12 @@ impl Policy {
 
     /// The remembered decision for a request, if there is one.
     pub fn recall(&self, request: &RequestHead) -> Option<Decision> {
-        match self.0.memo.recall(request) {
-            Recall::Known(decision) => Some(decision),
-            Recall::Ask { .. } => None,
-        }
+        self.0.memo.serve(request)
+    }
+
+    /// Lets its idle instances go: it is kept, but not in force any more.
+    pub fn rest(&self) {
+        while self.0.pool.take().is_some() {}
     }
 
     /// Whether decisions are remembered: until the policy is found to depend on more than
@@ -136,11 +143,16 @@ impl Policy {
             return Ok(asked.decision);
         }
         // The first opinion of an instance needs a second one of another.
-        let but_not = match memo.recall(request) {
-            Recall::Ask { but_not } => but_not,
-            Recall::Known(_) => 0,
+        let (known, but_not) = match memo.recall(request) {
+            Recall::Ask { but_not } => (None, but_not),
+            Recall::Known(decision) => (Some(decision), 0),
         };
-        let asked = self.ask(request, now_ms, Record::Yes, but_not).await?;
+        let asked = match (self.ask(request, now_ms, Record::Yes, but_not).await, known) {
+            (Ok(asked), _) => asked,
+            // A sample that could not be taken costs the request nothing.
+            (Err(_), Some(known)) => return Ok(known),
+            (Err(error), None) => return Err(error),
+        };
         if memo.learn(&asked.reads, &asked.decision, asked.by) {
             tracing::error!(
                 policy = self.name(),

@@ -9,6 +9,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
+use weir_semantics::strip_hop_by_hop;
 
 /// Why a request is refused with 400 (Bad Request).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,10 @@ pub enum Malformed {
 /// Makes the head of a request. Its parameters are still empty: they come from the route.
 pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malformed> {
     let host = authority(&parts.uri, &parts.headers)?;
+    let mut headers = parts.headers;
+    // Before anything looks at them: a field that Connection names does not reach the
+    // origin, so it must not count in keys and variants either.
+    strip_hop_by_hop(&mut headers);
     let Some(target) = parts.uri.path_and_query() else {
         return Err(Malformed::BadTarget);
     };
@@ -44,7 +49,7 @@ pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malforme
         scheme: Scheme::Http,
         host,
         target: target.clone(),
-        headers: parts.headers,
+        headers,
         params: SmallVec::new(),
         client,
     })

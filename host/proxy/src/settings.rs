@@ -29,7 +29,7 @@ pub struct UpstreamSettings {
     pub servers: Vec<String>,
     /// How long a TCP connection may take.
     pub connect_timeout: Duration,
-    /// From the request's end to the response's header section.
+    /// From the last piece of the request that was sent to the response's header section.
     pub response_timeout: Duration,
     /// Between two pieces of a response's body.
     pub body_timeout: Duration,

@@ -148,7 +148,7 @@ impl App {
         let mut state = self.state.lock().await;
         let (policies, report) = state
             .policies
-            .configured(&self.loader, &self.file, &state.config.policies)
+            .configured(&self.loader, &self.file, &state.config.policies, false)
             .await?;
         let changed = report.iter().any(|reloaded| reloaded.changed);
         state.policies = policies;
@@ -174,7 +174,7 @@ impl State {
     ) -> anyhow::Result<(Self, Vec<Reloaded>)> {
         let upstreams = connect(&config.upstreams, upstreams)?;
         let (policies, report) = policies
-            .configured(loader, &config.file, &config.policies)
+            .configured(loader, &config.file, &config.policies, true)
             .await?;
         Ok((
             Self {

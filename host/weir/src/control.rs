@@ -12,7 +12,8 @@ use weir_admin::{
     SelectorKind, Source,
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
-use weir_proxy::{EventSelectors, ExplainError};
+use weir_proxy::{EventSelectors, ExplainError, normalised_host};
+use weir_store::Key;
 use weir_store::log::{self, Receipt, Selector, Target};
 use weir_store::redis::RedisState;
 
@@ -210,7 +211,10 @@ impl NodeControl {
             host,
             soft,
         } = request;
-        let host = host.map(|host| host.to_ascii_lowercase());
+        let host = host
+            .map(|host| normalised_host(&host))
+            .transpose()
+            .map_err(|error| ControlError::bad_request("host", error.to_string()))?;
         let selector = |target| Selector {
             target,
             host: host.clone(),
@@ -227,12 +231,12 @@ impl NodeControl {
                 ControlError::bad_request(field(), format!("{url:?} names no host"))
             })?);
         }
-        let state = self.0.state().await;
+        // Of the generation in force, not of the state: that one is locked while a
+        // component compiles, and a purge must not wait for it.
+        let generation = self.0.node.generation();
         let owned = |namespace: &str| {
-            state
-                .policies
-                .iter()
-                .any(|(_, entry)| entry.config.namespaces.iter().any(|own| own == namespace))
+            let mut policies = generation.policies().iter();
+            policies.any(|slot| slot.current.namespaces().iter().any(|own| own == namespace))
         };
         for (index, namespace) in namespaces.into_iter().enumerate() {
             if !owned(&namespace) {
@@ -243,14 +247,32 @@ impl NodeControl {
             }
             selectors.push(selector(Target::Namespace(namespace)));
         }
-        drop(state);
-        selectors.extend(keys.into_iter().map(|key| selector(Target::Key(key))));
+        for (index, key) in keys.iter().enumerate() {
+            let key = Key::parse(key).map_err(|_| {
+                let field = format!("keys[{index}]");
+                let text = "not a key: write it as `weir explain` shows it, with or without the origin, special characters as %XX";
+                ControlError::bad_request(field, format!("{key:?} is {text}"))
+            })?;
+            let origin = key.origin().and_then(|origin| origin.split_once("://"));
+            selectors.push(Selector {
+                // A full key names its host by itself.
+                host: origin.map(|(_, host)| host.to_owned()).or(host.clone()),
+                ..selector(Target::Key(key.name().to_owned()))
+            });
+        }
         selectors.extend(tags.into_iter().map(|tag| selector(Target::Tag(tag))));
-        selectors.extend(
-            prefixes
-                .into_iter()
-                .map(|text| selector(Target::Prefix(text))),
-        );
+        for (index, prefix) in prefixes.into_iter().enumerate() {
+            let namespace = prefix.split_once(':').map(|(namespace, _)| namespace);
+            if !prefix.starts_with('/') && !namespace.is_some_and(owned) {
+                return Err(ControlError::bad_request(
+                    format!("prefixes[{index}]"),
+                    format!(
+                        "{prefix:?} begins with no namespace of this node's policies; write NAMESPACE:TEXT, or /PATH for routes without a policy"
+                    ),
+                ));
+            }
+            selectors.push(selector(Target::Prefix(prefix)));
+        }
         if all {
             selectors.push(selector(Target::All));
         }

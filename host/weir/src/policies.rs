@@ -36,8 +36,10 @@ pub(crate) struct Entry {
     pub(crate) config: config::Policy,
     current: Version,
     previous: Option<Version>,
-    /// What was last read from the file: a deployed version wins until this changes.
+    /// What was last loaded from the file: a deployed version wins until this changes.
     file: Bytes,
+    /// What was last read from the file and could not be loaded.
+    failed: Option<Bytes>,
     pub(crate) last_error: Option<String>,
 }
 
@@ -104,6 +106,8 @@ impl Policies {
     /// kept; what no longer loads keeps its last good version, if the settings it was
     /// loaded with still hold.
     ///
+    /// `retry`: also load again what has failed before and has not changed.
+    ///
     /// # Errors
     /// Names every policy that cannot be loaded and has no version to keep, with the line
     /// of `file` that names its component.
@@ -112,13 +116,14 @@ impl Policies {
         loader: &Loader,
         file: &Path,
         wanted: &BTreeMap<String, config::Policy>,
+        retry: bool,
     ) -> anyhow::Result<(Self, Vec<Reloaded>)> {
         let mut entries = BTreeMap::new();
         let mut report = Vec::new();
         let mut wrong = Vec::new();
         for (name, config) in wanted {
             let known = self.entries.get(name);
-            match configure_one(loader, name, config, known).await {
+            match configure_one(loader, name, config, known, retry).await {
                 Ok((entry, reloaded)) => {
                     entries.insert(name.clone(), entry);
                     report.push(reloaded);
@@ -210,6 +215,8 @@ impl Policies {
 
 impl Entry {
     fn replace(&mut self, version: Version) {
+        // Its idle instances would keep places that others need.
+        self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));
         self.last_error = None;
     }
@@ -220,6 +227,7 @@ async fn configure_one(
     name: &str,
     config: &config::Policy,
     known: Option<&Entry>,
+    retry: bool,
 ) -> anyhow::Result<(Entry, Reloaded)> {
     let read = read(&config.component).await;
     let Some(known) = known else {
@@ -232,6 +240,7 @@ async fn configure_one(
             current,
             previous: None,
             file: bytes,
+            failed: None,
             last_error: None,
         };
         let reloaded = entry.reloaded(name, true);
@@ -241,8 +250,20 @@ async fn configure_one(
     let same_settings = settings::same_policy(&known.config, config);
     entry.config = config.clone();
     let wanted = match read {
+        Ok(bytes) if same_settings && bytes == known.current.bytes => {
+            // What was deployed has arrived in the file as well.
+            if bytes != known.file {
+                entry.current.source = Source::File;
+                entry.file = bytes;
+            }
+            Ok(None)
+        }
+        // It failed before, and nobody asks for another try.
+        Ok(bytes) if same_settings && !retry && known.failed.as_ref() == Some(&bytes) => {
+            return Ok((entry, reloaded_as_before(name, known)));
+        }
         Ok(bytes) if bytes != known.file => {
-            entry.file = bytes.clone();
+            entry.failed = Some(bytes.clone());
             Ok(Some((bytes, Source::File)))
         }
         Ok(_) if same_settings => Ok(None),
@@ -256,22 +277,43 @@ async fn configure_one(
     };
     let changed = match loaded {
         Ok(Some(version)) => {
+            if version.source == Source::File {
+                entry.file = version.bytes.clone();
+            }
             entry.replace(version);
+            entry.failed = None;
+            if !same_settings {
+                // It was loaded with grants and namespaces that no longer hold.
+                entry.previous = None;
+            }
             true
         }
         Ok(None) => {
             entry.last_error = None;
+            entry.failed = None;
             false
         }
         // A version that was loaded with other namespaces or grants may not go on.
         Err(error) if !same_settings => return Err(error),
         Err(error) => {
-            entry.last_error = Some(format!("{error:#}"));
+            let error = Some(format!("{error:#}"));
+            if !retry && known.last_error == error {
+                return Ok((entry, reloaded_as_before(name, known)));
+            }
+            entry.last_error = error;
             false
         }
     };
     let reloaded = entry.reloaded(name, changed);
     Ok((entry, reloaded))
+}
+
+/// Nothing was tried: what was wrong still is, and has been told.
+fn reloaded_as_before(name: &str, known: &Entry) -> Reloaded {
+    Reloaded {
+        error: None,
+        ..known.reloaded(name, false)
+    }
 }
 
 impl Entry {

@@ -56,12 +56,19 @@ impl Watcher {
             // It may have been removed with all that was in it.
             let _ = self.debouncer.unwatch(gone);
         }
+        let mut watched: BTreeSet<PathBuf> = self.folders.intersection(&wanted).cloned().collect();
         for new in wanted.difference(&self.folders) {
-            if let Err(error) = self.debouncer.watch(new, RecursiveMode::NonRecursive) {
-                tracing::warn!(folder = %new.display(), %error, "cannot watch; reload with SIGHUP instead");
+            match self.debouncer.watch(new, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    watched.insert(new.clone());
+                }
+                // Tried again at the next change or SIGHUP.
+                Err(error) => {
+                    tracing::warn!(folder = %new.display(), %error, "cannot watch; reload with SIGHUP instead");
+                }
             }
         }
-        self.folders = wanted;
+        self.folders = watched;
     }
 }
 

@@ -31,10 +31,7 @@ fn header(name: &str) -> ReadInput {
 
 /// Samples are asked again at random, so a few tries are needed to see what is known.
 fn known(memo: &Memo, request: &RequestHead) -> Option<Decision> {
-    (0..20).find_map(|_| match memo.recall(request) {
-        Recall::Known(decision) => Some(decision),
-        Recall::Ask { .. } => None,
-    })
+    (0..20).find_map(|_| memo.serve(request))
 }
 
 #[test]
@@ -144,7 +141,7 @@ fn a_sample_of_what_is_known_is_asked_again() {
     fastrand::seed(7);
     let rounds = SAMPLE * 40;
     let asked = (0..rounds)
-        .filter(|_| matches!(memo.recall(&request), Recall::Ask { .. }))
+        .filter(|_| memo.serve(&request).is_none())
         .count();
     assert!(
         (1..rounds as usize / 10).contains(&asked),

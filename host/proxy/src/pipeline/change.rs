@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
-use weir_policy::Adjustment;
+use weir_policy::{Adjustment, Policy};
 use weir_semantics::{Exchange, Fwd, assess, strip_hop_by_hop, uris_to_invalidate};
 use weir_store::Position;
 use weir_store::log::{Receipt, Selector, Target};
@@ -42,13 +42,31 @@ pub(super) async fn change(call: &Call, plan: Plan, body: Incoming) -> Answer {
     forward(call, Some(plan), body, details).await
 }
 
-/// Forwards a request, and purges what the response makes invalid.
+/// Forwards a request, and purges what the response makes invalid. A change goes on in a
+/// task of its own: what the origin has done is purged even if the client has left.
 pub(super) async fn forward(
     call: &Call,
     plan: Option<Plan>,
     body: Incoming,
     details: Forward,
 ) -> Answer {
+    if is_known_to_retrieve(&call.head.method) {
+        return carried_out(call, plan, body, details).await;
+    }
+    let call = call.clone();
+    let changing = tokio::spawn(async move { carried_out(&call, plan, body, details).await });
+    changing.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change ended early");
+        forward::origin_error(
+            StatusCode::BAD_GATEWAY,
+            Fwd::Method,
+            "internal",
+            "the request was not carried out to its end",
+        )
+    })
+}
+
+async fn carried_out(call: &Call, plan: Option<Plan>, body: Incoming, details: Forward) -> Answer {
     let node = &call.node;
     let since = node.log.position();
     let fwd = match is_known_to_retrieve(&call.head.method) {
@@ -59,7 +77,19 @@ pub(super) async fn forward(
     let request_time = node.clock.now();
     let mut response = match forward::send(call, &request, Some(body)).await {
         Ok(response) => response,
-        Err(error) => return forward::unanswered(&error, fwd),
+        Err(error) => {
+            if fwd == Fwd::Method && !error.is_connect() {
+                // It may have been done all the same.
+                let policy = policy_of(call, &details);
+                node.invalidate(&invalidate::everything_of(
+                    &call.head,
+                    plan.as_ref(),
+                    policy,
+                ))
+                .await;
+            }
+            return forward::unanswered(&error, fwd);
+        }
     };
     let received = Received {
         request_headers: &request.headers,
@@ -98,6 +128,12 @@ pub(super) async fn forward(
 /// GET, HEAD and the like: nothing they do can make a stored response invalid.
 fn is_known_to_retrieve(method: &Method) -> bool {
     method.is_safe()
+}
+
+/// The policy that decided, or, when none did, the route's.
+fn policy_of<'a>(call: &'a Call, details: &'a Forward) -> Option<&'a Policy> {
+    let decided = details.decider.as_ref().map(|decider| &decider.policy);
+    decided.or_else(|| call.route.policy.as_ref().map(|slot| &slot.current))
 }
 
 /// Calls `on-response`; nothing when it failed.
@@ -177,9 +213,14 @@ async fn purge(
         None if changes => selectors.extend(invalidate::everything_of(
             &call.head,
             plan,
-            details.decider.as_ref().map(|decider| &decider.policy),
+            policy_of(call, details),
         )),
         None => {}
+    }
+    // Its policy could not be asked before either, so nobody said what it changes.
+    if changes && details.decider.is_none() && call.route.policy.is_some() {
+        let policy = policy_of(call, details);
+        selectors.extend(invalidate::everything_of(&call.head, plan, policy));
     }
     if selectors.is_empty() {
         return None;

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use weir_semantics::{freshen, validates};
@@ -20,7 +21,8 @@ use super::origin;
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use crate::metrics::status_class;
-use crate::upstream::{OriginBody, UpstreamError, UpstreamErrorKind};
+use crate::node::Node;
+use crate::upstream::{OriginBody, Upstream, UpstreamError, UpstreamErrorKind};
 
 /// What the one who started a fill is told besides its outcome.
 #[derive(Debug)]
@@ -127,13 +129,40 @@ impl Filling {
             request_time,
             response_time,
         };
-        if response.status() == StatusCode::NOT_MODIFIED {
-            match base {
-                Some(base) => self.confirmed(&received, &base, response, obligation).await,
-                None => self.unasked_304(obligation),
-            }
-            return;
+        if response.status() != StatusCode::NOT_MODIFIED {
+            return self.fetched(&received, response, obligation).await;
         }
+        match base {
+            Some(base) if validates(&base.headers.to_header_map(), response.headers()) => {
+                self.confirmed(&received, &base, response, obligation).await;
+            }
+            Some(_) => self.fetched_whole(obligation).await,
+            None => self.unasked_304(obligation),
+        }
+    }
+
+    /// The origin confirmed something that this node does not hold (its validator is
+    /// another one): asked again, without conditions.
+    async fn fetched_whole(mut self, obligation: Obligation) {
+        let node = Arc::clone(&self.call.node);
+        let request = origin::fetch(&self.call.head, &self.plan, None);
+        let request_time = node.clock.now();
+        node.metrics().origin_request();
+        let response = match self.call.route.upstream.fetch(&request).await {
+            Ok(response) => response,
+            Err(error) => return self.failed(obligation, &error),
+        };
+        let upstream = self.call.route.upstream.name();
+        node.metrics()
+            .origin_result(upstream, status_class(response.status()));
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return self.unasked_304(obligation);
+        }
+        let received = Received {
+            request_headers: &request.headers,
+            request_time,
+            response_time: node.clock.now(),
+        };
         self.fetched(&received, response, obligation).await;
     }
 
@@ -209,12 +238,6 @@ impl Filling {
         obligation: Obligation,
     ) {
         let stored = base.headers.to_header_map();
-        if !validates(&stored, response.headers()) {
-            // It confirms something that this node does not hold. The next request
-            // fetches the whole.
-            self.call.node.memory.remove(self.plan.key.as_str());
-            return self.unasked_304(obligation);
-        }
         let headers = freshen(&stored, response.headers());
         let judged = store::judge(&self.call, &self.plan, received, base.status, headers).await;
         match judged {
@@ -253,19 +276,31 @@ impl Filling {
     ) {
         let (mut parts, body) = response.into_parts();
         let length = content_length(&parts.headers);
+        // Nothing tells a whole body from a cut one where the end is the connection's.
+        let endless = length.is_none() && !is_chunked(&parts.headers) && !body.is_end_stream();
         let headers = std::mem::take(&mut parts.headers);
         let judged = store::judge(&self.call, &self.plan, received, parts.status, headers).await;
         let node = Arc::clone(&self.call.node);
         match judged {
-            Judged::Store(head) if length.is_none_or(|length| length <= node.cache.max_object) => {
+            Judged::Store(head)
+                if !endless && length.is_none_or(|length| length <= node.cache.max_object) =>
+            {
                 node.marks.lift(self.plan.key.as_str());
                 self.tell(Told::Fetched(parts.status));
                 let mut head = *head;
                 head.length = length;
-                pump(&self.call, obligation.head(head), body).await;
+                let upstream = Arc::clone(&self.call.route.upstream);
+                // The generation is let go: the rest is bytes, and may take hours.
+                drop(self);
+                pump(&node, &upstream, obligation.head(head), body).await;
             }
             Judged::Store(head) => {
-                self.refuse("too-large".into(), None, obligation, {
+                let reason = if endless {
+                    "close-delimited"
+                } else {
+                    "too-large"
+                };
+                self.refuse(reason.into(), None, obligation, {
                     parts.headers = head.headers.to_header_map();
                     Response::from_parts(parts, body)
                 });
@@ -292,7 +327,7 @@ impl Filling {
         let node = &self.call.node;
         node.metrics().not_stored(&reason);
         let remember = match &*reason {
-            "too-large" => Some(node.cache.uncacheable_for),
+            "too-large" | "close-delimited" => Some(node.cache.uncacheable_for),
             _ => remember,
         };
         if let Some(lasting) = remember {
@@ -333,6 +368,13 @@ fn fill_error(error: &UpstreamError) -> FillError {
     }
 }
 
+/// Does the response end with its own last chunk? HTTP/2 would too; origins speak 1.1.
+fn is_chunked(headers: &http::HeaderMap) -> bool {
+    headers
+        .get(TRANSFER_ENCODING)
+        .is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"))
+}
+
 /// The one legal Content-Length, if the response has one; hyper refuses the others.
 fn content_length(headers: &http::HeaderMap) -> Option<u64> {
     std::str::from_utf8(headers.get(CONTENT_LENGTH)?.as_bytes())
@@ -342,16 +384,15 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
 }
 
 /// Moves the body to the readers and, if it is whole and small enough, into the tiers.
-async fn pump(call: &Call, mut writer: Writer, mut body: OriginBody) {
+async fn pump(node: &Node, upstream: &Upstream, mut writer: Writer, mut body: OriginBody) {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
-                call.node
-                    .metrics()
-                    .origin_result(call.route.upstream.name(), error.kind.as_str());
-                tracing::warn!(upstream = call.route.upstream.name(), %error, "a body broke off");
+                node.metrics()
+                    .origin_result(upstream.name(), error.kind.as_str());
+                tracing::warn!(upstream = upstream.name(), %error, "a body broke off");
                 return writer.fail(fill_error(&error));
             }
         };
@@ -368,12 +409,12 @@ async fn pump(call: &Call, mut writer: Writer, mut body: OriginBody) {
             }
         }
     }
-    let ended = writer.finish(trailers, |object| store::keep(&call.node, object));
+    let ended = writer.finish(trailers, |object| store::keep(node, object));
     match ended {
         Ok(Some(_)) => {}
-        Ok(None) => call.node.metrics().not_stored("too-large"),
+        Ok(None) => node.metrics().not_stored("too-large"),
         Err(error) => {
-            tracing::warn!(upstream = call.route.upstream.name(), %error, "a body was refused");
+            tracing::warn!(upstream = upstream.name(), %error, "a body was refused");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::decide::decide;
 use super::keys;
 use super::plan::{Decided, Decider, Plan};
 use crate::node::Node;
-use crate::request;
+use crate::request::{self, Malformed};
 
 /// What the policies made of a domain event.
 #[derive(Debug)]
@@ -170,11 +170,26 @@ fn resolve_url(url: &str, head: Option<&RequestHead>) -> Option<String> {
 }
 
 /// An absolute URL as objects carry it: the authority normalised, without a fragment.
+///
+/// Nodes take cleartext alone, so what clients know as https (a terminator stands in
+/// front) is http here: the two schemes name the same object.
 pub(super) fn normalised_url(url: &Uri) -> Option<String> {
-    let scheme = url.scheme_str()?.to_ascii_lowercase();
-    let host = request::normalise(url.authority()?.as_str().as_bytes()).ok()?;
+    let authority = url.authority()?.as_str();
+    let authority = match url.scheme_str()?.eq_ignore_ascii_case("https") {
+        true => authority.strip_suffix(":443").unwrap_or(authority),
+        false => authority,
+    };
+    let host = request::normalise(authority.as_bytes()).ok()?;
     let target = url.path_and_query().map_or("/", |target| target.as_str());
-    Some(format!("{scheme}://{host}{target}"))
+    Some(format!("http://{host}{target}"))
+}
+
+/// An authority as keys have it: lower case, without the default port.
+///
+/// # Errors
+/// When it is not of the form `host` or `host:port`.
+pub fn normalised_host(authority: &str) -> Result<String, Malformed> {
+    request::normalise(authority.as_bytes()).map(String::from)
 }
 
 /// The target URI of a request.

@@ -99,8 +99,9 @@ fn shed(
 async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fwd) -> Answer {
     // A client that wants the origin's own word must not get one given before it asked.
     let marks = &call.node.marks;
-    let mut alone =
-        fwd == Fwd::Request || marks.is_marked(plan.key.as_str(), fill::rules(plan), call.now);
+    let mut alone = fwd == Fwd::Request
+        || RequestDirectives::parse(&call.head.headers).no_cache
+        || marks.is_marked(plan.key.as_str(), fill::rules(plan), call.now);
     for round in 0..=JOINS {
         alone |= round == JOINS;
         let (mut reader, told) = if alone {
@@ -125,7 +126,7 @@ async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fw
         };
         let suits = match &outcome {
             Outcome::Head(head) => suits_head(call, plan, &reader, head),
-            Outcome::Complete(object) => object.vary.matches(&call.head.headers),
+            Outcome::Complete(object) => suits_object(call, plan, &reader, object),
             Outcome::Uncacheable | Outcome::Failed(_) => true,
         };
         if !suits && collapsed {
@@ -214,6 +215,19 @@ fn suits_head(call: &Call, plan: &Plan, reader: &Reader, head: &Head) -> bool {
             .node
             .log
             .untouched(&plan.key, &plan.url, &head.tags, reader.fill().position())
+}
+
+/// The same for a fill that ended before this reader looked. An object found in a tier
+/// has been tested there, and keeps an older position than the fill.
+fn suits_object(call: &Call, plan: &Plan, reader: &Reader, object: &Object) -> bool {
+    let since = reader.fill().position();
+    let fetched_now = object.position == since;
+    object.vary.matches(&call.head.headers)
+        && (!fetched_now
+            || call
+                .node
+                .log
+                .untouched(&plan.key, &plan.url, &object.tags, since))
 }
 
 fn start(

@@ -25,7 +25,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -87,6 +87,7 @@ impl Node {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let version = parts.version;
+        let is_head = parts.method == Method::HEAD;
         let head = match request::head(parts, client) {
             Ok(head) => head,
             Err(malformed) => {
@@ -95,7 +96,11 @@ impl Node {
         };
         let generation = self.generation_now();
         let Some((route, head)) = matched(&generation, head) else {
-            return Answering::Ready(Some(no_route()));
+            let response = no_route();
+            return Answering::Ready(Some(match is_head {
+                true => without_body(response),
+                false => response,
+            }));
         };
         let now = self.clock.now();
         let mut decided = None;
@@ -188,6 +193,21 @@ fn matched(
 /// Whether the method only retrieves, so that a stored response may answer it.
 fn is_retrieval(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
+}
+
+/// What a HEAD gets: the fields, with the length that a GET would have had. hyper leaves
+/// the body out by itself only on HTTP/1.
+fn without_body(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = response.body().size_hint().exact()
+        && length > 0
+        && !response.headers().contains_key(CONTENT_LENGTH)
+    {
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.body_mut() = Body::empty();
+    response
 }
 
 /// Whatever follows on the connection may be part of what was malformed.
@@ -294,6 +314,10 @@ fn finish(
     started: Instant,
     answer: Answer,
 ) -> Response<Body> {
+    let mut answer = answer;
+    if head.method == Method::HEAD {
+        answer.response = without_body(answer.response);
+    }
     let took = started.elapsed();
     route.metrics.finished(answer.result, took);
     if node.cache.access_log {

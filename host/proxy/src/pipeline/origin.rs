@@ -16,6 +16,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// Whether the node writes this field itself, so that the client's says nothing of what
+/// the origin saw.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, VIA].contains(name)
+}
+
 /// The request as the client made it, for a response that nobody else will see.
 pub(crate) fn forwarded(head: &RequestHead, plan: Option<&Plan>) -> OriginRequest {
     let mut headers = end_to_end(head);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::DATE;
+use http::header::{DATE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
 use weir_semantics::{
@@ -19,6 +19,7 @@ use weir_store::{Object, StoredHeaders, Tags};
 use super::call::Call;
 use super::decide;
 use super::invalidate;
+use super::origin;
 use super::plan::Plan;
 use crate::node::Node;
 
@@ -166,10 +167,10 @@ pub(super) fn decide_storage(
         Some(freshness) => freshness,
         None => return refuse("expired".into(), headers, None),
     };
-    let vary = match VaryRule::parse(&headers).select(&call.head.headers) {
-        Some(vary) => vary,
-        // `assess` has refused it already.
-        None => {
+    let rule = VaryRule::parse(&headers);
+    let vary = match rule.select(&call.head.headers) {
+        Some(vary) if !varies_unseen(call, plan, &rule) => vary,
+        _ => {
             return refuse(
                 Refusal::VaryStar.as_str().into(),
                 headers,
@@ -207,6 +208,19 @@ pub(super) fn decide_storage(
             .as_ref()
             .map(|decider| Arc::clone(&decider.label)),
     }))
+}
+
+/// Does the response vary with a field that the client's request does not show as the
+/// origin saw it? Its variants could not be told apart.
+fn varies_unseen(call: &Call, plan: &Plan, rule: &VaryRule) -> bool {
+    let VaryRule::Fields(fields) = rule else {
+        return true;
+    };
+    fields.names().iter().any(|name| {
+        origin::is_ours(name)
+            || plan.origin_headers.iter().any(|(edited, _)| edited == name)
+            || (call.route.settings.shared && *name == HOST)
+    })
 }
 
 /// The tags of the request, of the response's fields, and of `on-response`.

@@ -3,6 +3,7 @@
 
 mod body;
 mod error;
+mod request_body;
 mod servers;
 
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use self::body::OriginBody;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
+use self::request_body::{ClientBody, Progress};
 use self::servers::Servers;
 use crate::settings::UpstreamSettings;
 
 /// The body of a request to an origin: none, or what the client sends.
-type RequestBody = Either<Empty<Bytes>, Incoming>;
+type RequestBody = Either<Empty<Bytes>, ClientBody>;
 
 /// A request on its way to an origin, without the server's address.
 #[derive(Debug)]
@@ -101,7 +103,10 @@ impl Upstream {
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let mut attempt = 0;
         loop {
-            let result = self.send_once(request, Either::Left(Empty::new())).await;
+            let progress = Progress::new();
+            let result = self
+                .send_once(request, Either::Left(Empty::new()), &progress)
+                .await;
             match result {
                 Err(error) if error.is_connect() && attempt < self.settings.retries => attempt += 1,
                 result => return result,
@@ -118,24 +123,28 @@ impl Upstream {
         request: &OriginRequest,
         body: Incoming,
     ) -> Result<Response<OriginBody>, UpstreamError> {
-        self.send_once(request, Either::Right(body)).await
+        let progress = Progress::new();
+        let body = ClientBody::new(body, progress.clone());
+        self.send_once(request, Either::Right(body), &progress)
+            .await
     }
 
     async fn send_once(
         &self,
         request: &OriginRequest,
         body: RequestBody,
+        progress: &Progress,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let server = self.servers.choose();
         let outgoing = build(server.authority(), request, body).map_err(|error| {
             UpstreamError::new(UpstreamErrorKind::Configuration, error.to_string())
         })?;
-        let sent = tokio::time::timeout(
-            self.settings.response_timeout,
-            self.client.request(outgoing),
-        );
-        match sent.await {
-            Err(_) => Err(UpstreamError::new(
+        let sent = tokio::select! {
+            sent = self.client.request(outgoing) => Some(sent),
+            () = idle_for(self.settings.response_timeout, progress) => None,
+        };
+        match sent {
+            None => Err(UpstreamError::new(
                 UpstreamErrorKind::ResponseTimeout,
                 format!(
                     "{} sent no response header within {:?}",
@@ -143,18 +152,27 @@ impl Upstream {
                     self.settings.response_timeout
                 ),
             )),
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 let error = UpstreamError::from_client(server.authority(), &error);
                 if error.is_connect() {
                     server.failed();
                 }
                 Err(error)
             }
-            Ok(Ok(response)) => {
+            Some(Ok(response)) => {
                 server.answered();
                 Ok(response.map(|body| OriginBody::new(body, self.settings.body_timeout)))
             }
         }
+    }
+}
+
+/// Completes when the request has not moved for so long: a client that sends a large body
+/// over a slow line is not an origin that does not answer.
+async fn idle_for(timeout: Duration, progress: &Progress) {
+    while let Some(left) = timeout.checked_sub(progress.idle()) {
+        // A little later, since the clock counts whole milliseconds.
+        tokio::time::sleep(left + Duration::from_millis(1)).await;
     }
 }
 

@@ -351,3 +351,22 @@ fn a_number_without_its_unit_gets_units_to_choose_from() {
         "leave the quotes out: write pool_size = 10"
     );
 }
+
+#[test]
+fn shared_routes_that_would_mix_two_origins_are_refused() {
+    let text = |second: &str| {
+        format!(
+            "listen = [\"127.0.0.1:1\"]\n[upstreams.a]\nservers = [\"http://a\"]\n\
+             [upstreams.b]\nservers = [\"http://b\"]\n\
+             [[routes]]\nhost = \"a.example\"\npath = \"/{{*r}}\"\nupstream = \"a\"\nshared = true\n\
+             [[routes]]\nhost = \"b.example\"\npath = \"/{{*r}}\"\nupstream = \"{second}\"\nshared = true\n"
+        )
+    };
+    let parse = |text: &str| Config::parse(text, Path::new("weir.toml"));
+    let error = parse(&text("b")).unwrap_err().to_string();
+    assert!(
+        error.contains("weir.toml:15:10: routes[1].shared:"),
+        "{error}"
+    );
+    assert!(parse(&text("a")).is_ok_and(|config| config.routes.len() == 2));
+}

@@ -26,6 +26,7 @@ pub(super) fn resolve(
         findings.error(&routes.place, "there are no routes", hint);
     }
     let mut taken = Taken::default();
+    check_shared(&routes.value.0.values, findings);
     let resolved: Vec<_> = routes
         .value
         .0
@@ -50,6 +51,35 @@ pub(super) fn resolve(
         })
         .collect();
     resolved.into_iter().collect()
+}
+
+/// Shared routes leave the host out of their keys, so two of them that can make the same
+/// key must lead to the same origin.
+fn check_shared(routes: &[At<raw::Route>], findings: &mut Findings<'_>) {
+    let shared: Vec<(usize, &raw::Route)> = routes
+        .iter()
+        .map(|route| &route.value)
+        .enumerate()
+        .filter(|(_, route)| value(&route.shared).unwrap_or(false))
+        .collect();
+    let text = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
+    let makes_plain_keys = |route: &raw::Route| {
+        route.policy.is_none() || value(&route.on_policy_error) == Some(OnPolicyError::Rfc9111)
+    };
+    for (position, (_, route)) in shared.iter().enumerate() {
+        let clash = shared[..position].iter().find(|(_, other)| {
+            let same_keys = (makes_plain_keys(route) && makes_plain_keys(other))
+                || (route.policy.is_some() && text(&route.policy) == text(&other.policy));
+            same_keys && text(&route.upstream) != text(&other.upstream)
+        });
+        if let (Some((earlier, _)), Some(at)) = (clash, &route.shared) {
+            findings.error(
+                &at.place,
+                format!("routes[{earlier}] is shared too, makes the same keys, and has another upstream: one would serve what the other stored"),
+                "give both the same upstream, another policy, or remove shared = true",
+            );
+        }
+    }
 }
 
 fn resolve_one(
