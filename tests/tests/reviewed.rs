@@ -70,6 +70,10 @@ async fn a_reader_that_came_after_a_purge_does_not_get_the_fetch_from_before_it(
     // The tag is known only from the response that is still to come.
     node.admin().purge_tag("late").await;
     let second = tokio::spawn(Answer::of(node.client().get(node.url("/late"))));
+    until("the second request at the node", async || {
+        (node.admin().metric("weir_connections", &[]).await >= 2.0).then_some(())
+    })
+    .await;
     gate.open();
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
     let second = second.await.unwrap().unwrap();
