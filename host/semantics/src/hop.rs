@@ -66,6 +66,10 @@ const PROTECTED_SUFFIXES: &[&str] = &["-cache-control"];
 ///
 /// Framing is the business of the HTTP library: Content-Length and Trailer stay.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages on kept connections have none; looking is cheaper than removing.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let nominations: SmallVec<[HeaderValue; 2]> =
         headers.get_all(CONNECTION).iter().cloned().collect();
     for line in &nominations {

@@ -152,7 +152,7 @@ table! {
         servers: List<String>;
         /// Time to open a connection.
         connect_timeout: Duration, = "2s", in "1ms"..="1h";
-        /// Time from the request to the head of the response.
+        /// Time from the last piece of the request to the head of the response.
         response_timeout: Duration, = "30s", in "1ms"..="1d";
         /// Longest time between two pieces of a response's body.
         body_timeout: Duration, = "30s", in "1ms"..="1d";
