@@ -54,7 +54,7 @@ policy = "static-site"
             "/metrics/dashboard",
             "/config/{name}",
         ]
-        .map(|path| route(path, "pass"))
+        .map(|path| route(path, "last-good"))
         .into_iter()
         // A request that is made to fail must not slip past the limit.
         .chain([route("/login", "503")])
