@@ -84,8 +84,6 @@ pub struct RouteSettings {
     pub redis_down: RedisDown,
     /// Concurrent fetches above which `RedisDown::Shed` answers 503.
     pub shed_above: usize,
-    /// The origin sees only what is in the key.
-    pub sealed: bool,
     /// One object for all hosts of the route.
     pub shared: bool,
     /// A response with Set-Cookie may be stored when it is explicitly fresh.

@@ -125,7 +125,6 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
             config::RedisDown::Shed => RedisDown::Shed,
         },
         shed_above: route.shed_above,
-        sealed: route.sealed,
         shared: route.shared,
         store_set_cookie: route.store_set_cookie,
     }

@@ -288,8 +288,6 @@ pub(crate) struct Route {
     pub(crate) redis_down: RedisDown,
     /// Concurrent origin fetches with [`RedisDown::Shed`]. Not zero.
     pub(crate) shed_above: usize,
-    /// Whether the origin sees only what is in the key. Always false: not built yet.
-    pub(crate) sealed: bool,
     /// Whether all hosts of the route share one object.
     pub(crate) shared: bool,
     /// Whether an explicitly fresh response with Set-Cookie may be stored.

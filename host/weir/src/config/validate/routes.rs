@@ -119,7 +119,6 @@ fn resolve_one(
         on_policy_error: value(&raw.on_policy_error)?,
         redis_down: value(&raw.redis_down)?,
         shed_above: to_usize(value(&raw.shed_above)?),
-        sealed: value(&raw.sealed)?,
         shared: value(&raw.shared)?,
         store_set_cookie: value(&raw.store_set_cookie)?,
     })
