@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::fill_body::FillBody;
+use crate::pieces::Pieces;
 use crate::upstream::OriginBody;
 
 /// Why a body ended before it was complete. The connection is reset, so that no client
@@ -20,6 +21,8 @@ pub struct BodyError(pub(crate) String);
 pub enum Body {
     /// A stored body, or one made by the node.
     Full(Bytes),
+    /// Parts of a stored body.
+    Pieces(Box<Pieces>),
     /// Streamed from the origin to this client alone.
     Origin(OriginBody),
     /// Streamed from a fill that other clients may read too.
@@ -40,6 +43,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
             Self::Full(_) => "Full",
+            Self::Pieces(_) => "Pieces",
             Self::Origin(_) => "Origin",
             Self::Fill(_) => "Fill",
             Self::Tee(_) => "Tee",
@@ -68,6 +72,7 @@ impl http_body::Body for Body {
             } else {
                 Some(Ok(Frame::data(std::mem::take(bytes))))
             }),
+            Self::Pieces(pieces) => Poll::Ready(pieces.pop().map(|piece| Ok(Frame::data(piece)))),
             Self::Origin(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|error| BodyError(error.to_string())),
@@ -79,6 +84,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
+            Self::Pieces(pieces) => pieces.left() == 0,
             Self::Origin(body) => body.is_end_stream(),
             Self::Fill(_) | Self::Tee(_) => false,
         }
@@ -87,6 +93,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left()),
             Self::Origin(body) => body.size_hint(),
             Self::Fill(body) => body.size_hint(),
             Self::Tee(body) => body.size_hint(),

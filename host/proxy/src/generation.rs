@@ -151,7 +151,8 @@ impl Generation {
                 rules: Rules {
                     store_set_cookie: settings.store_set_cookie,
                     longest_life: cache.longest_life,
-                    targeted: Vec::new(),
+                    targeted: cache.targeted.clone(),
+                    negative: settings.negative.clone(),
                 },
                 shed: Arc::new(Semaphore::new(settings.shed_above)),
                 upstream: Arc::clone(upstream),

@@ -9,6 +9,7 @@ mod fill_body;
 mod generation;
 mod metrics;
 mod node;
+mod pieces;
 mod pipeline;
 mod request;
 mod router;

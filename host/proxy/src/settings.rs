@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, StatusCode};
+
 /// Where a node listens, and how patient it is with clients.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -88,6 +90,8 @@ pub struct RouteSettings {
     pub shared: bool,
     /// A response with Set-Cookie may be stored when it is explicitly fresh.
     pub store_set_cookie: bool,
+    /// Lifetimes of errors that say nothing of their own.
+    pub negative: Vec<(StatusCode, Duration)>,
 }
 
 /// Bounds of the cache as a whole.
@@ -99,6 +103,8 @@ pub struct CacheSettings {
     pub max_object: u64,
     /// How long a key is remembered as uncacheable.
     pub uncacheable_for: Duration,
+    /// Targeted fields, most specific first (RFC 9213).
+    pub targeted: Vec<HeaderName>,
     /// Whether each request is logged.
     pub access_log: bool,
 }

@@ -13,3 +13,4 @@ mod targeted;
 pub(crate) use list::{delta_seconds, is_token};
 pub use request::{MaxStale, RequestDirectives};
 pub use response::ResponseDirectives;
+pub(crate) use targeted::joined_lines;

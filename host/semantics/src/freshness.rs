@@ -106,7 +106,7 @@ impl Freshness {
         directives: &ResponseDirectives,
         rules: &Rules,
     ) -> (Self, Source) {
-        let (lifetime, source) = lifetime(exchange, directives);
+        let (lifetime, source) = lifetime(exchange, directives, rules);
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
         let forbidden = must_revalidate || directives.no_cache;
         let window = |asked: Option<Duration>| asked.filter(|_| !forbidden).unwrap_or_default();
@@ -138,10 +138,16 @@ impl Freshness {
 pub(crate) enum Source {
     Explicit,
     Heuristic,
+    /// The operator's, for errors that come without one.
+    Negative,
     Nowhere,
 }
 
-fn lifetime(exchange: &Exchange<'_>, directives: &ResponseDirectives) -> (Duration, Source) {
+fn lifetime(
+    exchange: &Exchange<'_>,
+    directives: &ResponseDirectives,
+    rules: &Rules,
+) -> (Duration, Source) {
     let headers = exchange.response_headers;
     let date = date(headers).unwrap_or(exchange.response_time);
     let explicit = directives
@@ -158,15 +164,25 @@ fn lifetime(exchange: &Exchange<'_>, directives: &ResponseDirectives) -> (Durati
     if let Some(lifetime) = explicit {
         return (lifetime, Source::Explicit);
     }
-    if !is_heuristically_cacheable(exchange.status) && !directives.public {
-        return (Duration::ZERO, Source::Nowhere);
+    let guessable = is_heuristically_cacheable(exchange.status) || directives.public;
+    if let Some(modified) = single_date(headers, LAST_MODIFIED)
+        && guessable
+        && modified < date
+    {
+        let guess = (date.since(modified) / 10).min(LONGEST_HEURISTIC);
+        return (guess, Source::Heuristic);
     }
-    match single_date(headers, LAST_MODIFIED) {
-        Some(modified) if modified < date => {
-            let guess = (date.since(modified) / 10).min(LONGEST_HEURISTIC);
-            (guess, Source::Heuristic)
-        }
-        _ => (Duration::ZERO, Source::Nowhere),
+    let negative = rules
+        .negative
+        .iter()
+        .find(|(status, _)| *status == exchange.status);
+    match negative {
+        // From its arrival on: an error that says nothing of its lifetime has no age either.
+        Some((_, lifetime)) => (
+            lifetime.saturating_add(initial_age(exchange)),
+            Source::Negative,
+        ),
+        None => (Duration::ZERO, Source::Nowhere),
     }
 }
 

@@ -14,6 +14,8 @@
 //! | What does an unsafe request make invalid? | [`uris_to_invalidate`] | RFC 9111 §4.4 |
 //! | Which fields stop here? | [`strip_hop_by_hop`] | RFC 9110 §7.6.1 |
 //! | What is it purged by? | [`response_tags`] | |
+//! | Which part is it, and what does it answer? | [`Part`], [`same_representation`] | RFC 9110 §15.3.7, RFC 9111 §3.3, §3.4 |
+//! | What else goes with it? | [`cache_groups`], [`groups_to_invalidate`] | RFC 9875 |
 //! | What happened? | [`CacheStatus`] | RFC 9211 |
 //!
 //! The way of a hit allocates only for the Cache-Status it sends:
@@ -23,8 +25,10 @@ mod cache_status;
 mod conditional;
 mod directives;
 mod freshness;
+mod groups;
 mod hop;
 mod invalidation;
+mod partial;
 mod range;
 mod reuse;
 mod storable;
@@ -39,8 +43,10 @@ pub use conditional::{
 };
 pub use directives::{MaxStale, RequestDirectives, ResponseDirectives};
 pub use freshness::Freshness;
+pub use groups::{cache_groups, groups_to_invalidate};
 pub use hop::strip_hop_by_hop;
 pub use invalidation::uris_to_invalidate;
+pub use partial::{Part, same_representation};
 pub use range::{Range, content_range, range, unsatisfied_range};
 pub use reuse::{Reuse, Why, may_serve_on_error, reuse};
 pub use storable::{Assessment, Exchange, Refusal, Rules, assess};

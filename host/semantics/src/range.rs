@@ -12,15 +12,22 @@ use crate::{
     time::Timestamp,
 };
 
+/// More ranges than that in one request are ignored (RFC 9110 section 14.2): it costs
+/// more to answer them than to send the whole.
+const MOST_RANGES: usize = 16;
+
 /// What a request wants of a stored body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Range {
     /// These bytes, not empty and within the body: a 206 (Partial Content).
     Satisfiable(Span<u64>),
+    /// At least two such spans in the order asked for, no two of which overlap: a 206 of
+    /// the type multipart/byteranges (RFC 9110 section 14.6).
+    Several(Vec<Span<u64>>),
     /// Nothing that there is: a 416 (Range Not Satisfiable).
     Unsatisfiable,
-    /// All of it: no Range, one that is not understood or has several parts, or If-Range
-    /// does not hold.
+    /// All of it: no Range, one that is not understood or asks for more than is sensible,
+    /// or If-Range does not hold.
     Ignore,
 }
 
@@ -67,39 +74,64 @@ fn if_range_holds(request: &HeaderMap, stored: &HeaderMap) -> bool {
     }
 }
 
-/// `None` for what is no single byte range.
+/// `None` for what is no set of byte ranges, and for a set that is not worth its answer:
+/// too many ranges, or ranges that overlap.
 fn parse(value: &[u8], len: u64) -> Option<Range> {
     let (unit, set) = value.split_at_checked(6)?;
     if !unit.eq_ignore_ascii_case(b"bytes=") {
         return None;
     }
-    let mut halves = set.trim_ascii().splitn(2, |&byte| byte == b'-');
-    let (first, last) = (halves.next()?, halves.next()?);
-    let span = if first.is_empty() {
-        len.saturating_sub(number(last)?)..len
-    } else {
-        let first = number(first)?;
-        let end = match last {
-            b"" => len,
-            last => {
-                let last = number(last)?;
-                if last < first {
-                    return None;
-                }
-                last.saturating_add(1).min(len)
-            }
-        };
-        first..end
-    };
-    Some(if span.is_empty() {
-        Range::Unsatisfiable
-    } else {
-        Range::Satisfiable(span)
+    let mut spans: Vec<Span<u64>> = Vec::new();
+    for (count, member) in set.split(|&byte| byte == b',').enumerate() {
+        if count >= MOST_RANGES {
+            return None;
+        }
+        let span = span(member.trim_ascii(), len)?;
+        if spans.iter().any(|other| overlap(other, &span)) {
+            return None;
+        }
+        // Those beyond the end are left out (section 14.1.2).
+        if !span.is_empty() {
+            spans.push(span);
+        }
+    }
+    Some(match (spans.pop(), spans.is_empty()) {
+        (None, _) => Range::Unsatisfiable,
+        (Some(only), true) => Range::Satisfiable(only),
+        (Some(last), false) => {
+            spans.push(last);
+            Range::Several(spans)
+        }
     })
 }
 
+fn overlap(one: &Span<u64>, other: &Span<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// One member of a set; empty when it is beyond the end.
+fn span(member: &[u8], len: u64) -> Option<Span<u64>> {
+    let mut halves = member.splitn(2, |&byte| byte == b'-');
+    let (first, last) = (halves.next()?, halves.next()?);
+    if first.is_empty() {
+        return Some(len.saturating_sub(number(last)?)..len);
+    }
+    let first = number(first)?;
+    let end = match last {
+        b"" => len,
+        last => {
+            let last = number(last)?;
+            if last < first {
+                return None;
+            }
+            last.saturating_add(1).min(len)
+        }
+    };
+    Some(first..end)
+}
+
 /// Saturates: no body is that long.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -159,8 +191,9 @@ mod tests {
             "bytes=",
             "bytes=-",
             "bytes=2-1",
-            "bytes=0-1,3-4",
             "bytes=0-1,",
+            "bytes=,",
+            "bytes=0-1,a-b",
             "bytes=a-b",
             "items=0-1",
             "bytes 0-1",
@@ -174,6 +207,24 @@ mod tests {
         let twice = map(&[("range", "bytes=0-1"), ("range", "bytes=0-1")]);
         assert_eq!(range(&twice, &HeaderMap::new(), 10), Ignore);
         assert_eq!(range(&HeaderMap::new(), &HeaderMap::new(), 10), Ignore);
+    }
+
+    #[test]
+    fn several_ranges() {
+        assert_eq!(
+            of_ten("bytes=0-1, 4-5,-1"),
+            Several(vec![0..2, 4..6, 9..10])
+        );
+        assert_eq!(of_ten("bytes=4-5,0-1"), Several(vec![4..6, 0..2]));
+        assert_eq!(of_ten("bytes=0-1,20-30"), Satisfiable(0..2));
+        assert_eq!(of_ten("bytes=20-,30-40"), Unsatisfiable);
+        assert_eq!(of_ten("bytes=0-5,5-6"), Ignore, "they overlap");
+        assert_eq!(of_ten("bytes=0-,0-,0-"), Ignore);
+        let most: Vec<_> = (0..MOST_RANGES).map(|at| format!("{at}-{at}")).collect();
+        let of_all = |set: &[String]| parse(format!("bytes={}", set.join(",")).as_bytes(), 100);
+        assert!(matches!(of_all(&most), Some(Several(spans)) if spans.len() == MOST_RANGES));
+        let more: Vec<_> = (0..=MOST_RANGES).map(|at| format!("{at}-{at}")).collect();
+        assert_eq!(of_all(&more), None);
     }
 
     #[test]
@@ -214,6 +265,17 @@ mod tests {
             request.insert(RANGE, HeaderValue::from_str(&value).unwrap());
             if let Satisfiable(span) = range(&request, &HeaderMap::new(), len) {
                 prop_assert!(span.start < span.end && span.end <= len);
+            }
+        }
+
+        #[test]
+        fn several_lie_within_and_apart(set in "bytes=([0-9]{0,2}-[0-9]{0,2},){0,5}[0-9]{0,2}-[0-9]{0,2}", len in 0u64..99) {
+            if let Some(Several(spans)) = parse(set.as_bytes(), len) {
+                prop_assert!(spans.len() > 1);
+                for (at, span) in spans.iter().enumerate() {
+                    prop_assert!(span.start < span.end && span.end <= len);
+                    prop_assert!(spans[..at].iter().all(|other| !overlap(other, span)));
+                }
             }
         }
 

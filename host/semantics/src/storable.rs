@@ -41,6 +41,8 @@ pub struct Rules {
     pub longest_life: Duration,
     /// Targeted fields such as CDN-Cache-Control, most specific first (RFC 9213).
     pub targeted: Vec<HeaderName>,
+    /// For how long a response with such a status is fresh that says nothing about it.
+    pub negative: Vec<(StatusCode, Duration)>,
 }
 
 /// Why a response is not stored.

@@ -3,10 +3,11 @@
 
 use http::{
     HeaderMap, HeaderName,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
+    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, VARY},
 };
 use smallvec::SmallVec;
 
+mod languages;
 mod normal;
 
 use normal::Normal;
@@ -29,10 +30,12 @@ pub struct VaryFields {
     names: SmallVec<[HeaderName; 2]>,
     /// The response has a coding that normalising Accept-Encoding would lose.
     exact_encoding: bool,
+    /// The language of the response, where that may select it.
+    language: Option<Box<[u8]>>,
 }
 
 impl VaryRule {
-    /// Reads the Vary fields of a response, and its Content-Encoding.
+    /// Reads the Vary fields of a response, its Content-Encoding and Content-Language.
     pub fn parse(response: &HeaderMap) -> Self {
         let mut names = SmallVec::new();
         for line in response.get_all(VARY) {
@@ -50,9 +53,14 @@ impl VaryRule {
         names.sort_unstable_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
         names.dedup();
         let exact_encoding = names.contains(&ACCEPT_ENCODING) && has_rare_coding(response);
+        let language = match names.contains(&ACCEPT_LANGUAGE) {
+            true => languages::of_response(response),
+            false => None,
+        };
         Self::Fields(VaryFields {
             names,
             exact_encoding,
+            language,
         })
     }
 
@@ -80,6 +88,11 @@ impl VaryFields {
                 bytes.extend_from_slice(part);
                 true
             });
+            if let Some(language) = self.language.as_deref()
+                && *name == ACCEPT_LANGUAGE
+            {
+                languages::mark(&mut bytes, language);
+            }
             Some(bytes.into_boxed_slice())
         };
         VaryKey(
@@ -96,8 +109,11 @@ impl VaryFields {
 ///
 /// Values are normalised so that requests which mean the same are one variant: members of
 /// a list are trimmed and joined by `", "`, Accept-Encoding is the sorted set of the
-/// codings that count, Accept-Language is lower case without whitespace; Authorization and
-/// Cookie are left as they are. A field that is absent differs from an empty one.
+/// codings that count, Accept-Language the sorted set of its weighted ranges; Authorization
+/// and Cookie are left as they are. A field that is absent differs from an empty one.
+///
+/// A response that varies by Accept-Language and says which one language it is in also
+/// answers every request that prefers just this language to all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VaryKey(Box<[Selecting]>);
 
@@ -113,7 +129,18 @@ impl VaryKey {
                 .is_some_and(|value| normal::is_exact(name, value));
             match (Normal::of(name, request, exact), stored) {
                 (None, None) => true,
-                (Some(normal), Some(stored)) => equals(&normal, stored),
+                (Some(Normal::Languages(wanted)), Some(stored)) => {
+                    let (set, language) = languages::marked(stored);
+                    language.is_some_and(|language| wanted.prefers(language))
+                        || equals(|sink| wanted.write(sink), set)
+                }
+                (Some(normal), Some(stored)) => {
+                    let stored = match *name {
+                        ACCEPT_LANGUAGE => languages::marked(stored).0,
+                        _ => stored,
+                    };
+                    equals(|sink| normal.write(sink), stored)
+                }
                 _ => false,
             }
         })
@@ -150,9 +177,9 @@ impl VaryKey {
 }
 
 /// Compares without building the normalised value.
-fn equals(normal: &Normal<'_>, stored: &[u8]) -> bool {
+fn equals(write: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool, stored: &[u8]) -> bool {
     let mut rest = Some(stored);
-    normal.write(&mut |part| {
+    write(&mut |part| {
         rest = rest.and_then(|rest| rest.strip_prefix(part));
         rest.is_some()
     });

@@ -31,6 +31,7 @@ pub(crate) fn cache(config: &Config) -> CacheSettings {
         longest_life: config.cache.longest_life,
         max_object: config.cache.max_object,
         uncacheable_for: config.cache.uncacheable_for,
+        targeted: config.cache.targeted.clone(),
         access_log: config.log.access,
     }
 }
@@ -127,6 +128,7 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
         shed_above: route.shed_above,
         shared: route.shared,
         store_set_cookie: route.store_set_cookie,
+        negative: route.negative.clone(),
     }
 }
 

@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG,
-    EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, VARY,
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_UNMODIFIED_SINCE, RANGE, VARY,
 };
 use http::{Method, Response, StatusCode};
 use weir_policy::RequestHead;
@@ -14,6 +15,7 @@ use weir_semantics::{
 use weir_store::Object;
 
 use crate::body::Body;
+use crate::pieces::Pieces;
 
 /// The name of RFC 9211's field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -65,6 +67,14 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
             stored.insert(CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
             stored.insert(CONTENT_RANGE, content_range(&span, complete));
             with(StatusCode::PARTIAL_CONTENT, stored, body)
+        }
+        Range::Several(spans) => {
+            let (pieces, kind) = Pieces::multipart(&object.body, &spans, &stored);
+            stored.insert(CONTENT_LENGTH, HeaderValue::from(pieces.left()));
+            stored.insert(CONTENT_TYPE, kind);
+            let mut response = with(StatusCode::PARTIAL_CONTENT, stored, Bytes::new());
+            *response.body_mut() = Body::Pieces(Box::new(pieces));
+            response
         }
         Range::Unsatisfiable => {
             let mut headers = HeaderMap::new();

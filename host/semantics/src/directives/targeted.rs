@@ -1,8 +1,8 @@
 //! Targeted cache control: RFC 9213.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 
 use super::{ResponseDirectives, list::GREATEST_DELTA};
@@ -10,19 +10,7 @@ use super::{ResponseDirectives, list::GREATEST_DELTA};
 /// Reads one targeted field, a Structured Field dictionary. `None` when it is absent,
 /// empty or invalid, in which case it counts as not there (section 2.1).
 pub(super) fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?;
-    let dictionary: Dictionary = match lines.next() {
-        None => Parser::new(first.as_bytes()).parse().ok()?,
-        Some(_) => {
-            let lines: Vec<_> = headers
-                .get_all(name)
-                .iter()
-                .map(|line| line.as_bytes())
-                .collect();
-            Parser::new(&lines.join(&b", "[..])).parse().ok()?
-        }
-    };
+    let dictionary: Dictionary = Parser::new(&*joined_lines(headers, name)?).parse().ok()?;
     if dictionary.is_empty() {
         return None;
     }
@@ -34,6 +22,18 @@ pub(super) fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDi
         take(&mut this, name.as_str(), value)?;
     }
     Some(this)
+}
+
+/// All lines of a Structured Field as one (RFC 9651 section 4.2); `None` when it is absent.
+pub(crate) fn joined_lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut text = Cow::Borrowed(lines.next()?);
+    for line in lines {
+        let text = text.to_mut();
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(line);
+    }
+    Some(text)
 }
 
 /// `None` when the value has a type that the directive cannot have.
@@ -64,8 +64,6 @@ fn take(this: &mut ResponseDirectives, name: &str, value: &ListEntry) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const CDN: HeaderName = HeaderName::from_static("cdn-cache-control");

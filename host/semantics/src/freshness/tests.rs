@@ -28,6 +28,7 @@ fn compute(status: u16, delay: Duration, fields: &[(&str, &str)]) -> Freshness {
         store_set_cookie: false,
         longest_life: Duration::from_secs(10_000 * DAY),
         targeted: vec![],
+        negative: vec![],
     };
     Freshness::compute(
         &exchange,

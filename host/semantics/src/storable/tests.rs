@@ -23,6 +23,7 @@ fn rules() -> Rules {
         store_set_cookie: false,
         longest_life: LONGEST,
         targeted: vec![HeaderName::from_static("cdn-cache-control")],
+        negative: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))],
     }
 }
 
@@ -194,6 +195,36 @@ fn authorization_needs_permission() {
     ] {
         assert_eq!(with(cc), Some(Refusal::Authorization), "{cc}");
     }
+}
+
+#[test]
+fn errors_without_a_lifetime_get_the_operators() {
+    let kept = |status, response: &[(&str, &str)]| {
+        let found = assess_with(&Method::GET, status, &[], response, &rules());
+        (found.refusal, found.freshness.lifetime.as_secs())
+    };
+    assert_eq!(kept(404, &[]), (None, 10));
+    assert_eq!(kept(410, &[]), (Some(Refusal::NoFreshness), 0));
+    // What the origin says comes first.
+    assert_eq!(kept(404, &[("cache-control", "max-age=3")]), (None, 3));
+    assert_eq!(
+        kept(404, &[("cache-control", "max-age=0")]).0,
+        Some(Refusal::NoFreshness)
+    );
+    for protected in [
+        ("cache-control", "private"),
+        ("set-cookie", "a=b"),
+        ("vary", "*"),
+    ] {
+        assert!(
+            kept(404, &[protected])
+                .0
+                .is_some_and(Refusal::protects_users)
+        );
+    }
+    // It begins when the error arrives, whatever age it brings.
+    let aged = assess_with(&Method::GET, 404, &[], &[("age", "50")], &rules()).freshness;
+    assert_eq!(aged.ttl_secs(aged.received), 10);
 }
 
 #[test]

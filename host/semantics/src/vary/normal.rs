@@ -8,11 +8,13 @@ use http::{
     },
 };
 
+use super::languages::Languages;
+
 /// The codings whose acceptance tells variants apart, sorted.
 const CODINGS: [&[u8]; 4] = [b"br", b"gzip", b"identity", b"zstd"];
 const IDENTITY: usize = 2;
-/// Begins an Accept-Encoding that is kept as it came. No normal form begins with it, for
-/// it is no character of a coding.
+/// Begins an Accept-Encoding or Accept-Language that is kept as it came. No normal form
+/// begins with it, for it is no character of a coding or language.
 const EXACT: &[u8] = b"=";
 
 /// One of [`CODINGS`], by its place there.
@@ -37,8 +39,11 @@ pub(super) enum Normal<'a> {
     List(GetAll<'a, HeaderValue>),
     /// As it came, lines joined.
     Verbatim(GetAll<'a, HeaderValue>),
-    /// Lower case, no whitespace.
-    Languages(GetAll<'a, HeaderValue>),
+    /// A set of weighted ranges.
+    Languages(Languages<'a>),
+    /// An Accept-Language that cannot be read, marked with [`EXACT`]: lower case, no
+    /// whitespace.
+    ExactLanguages(GetAll<'a, HeaderValue>),
     /// Which of [`CODINGS`] are acceptable.
     Codings([bool; CODINGS.len()]),
     /// An Accept-Encoding as a plain list, marked with [`EXACT`].
@@ -59,14 +64,16 @@ impl<'a> Normal<'a> {
         Some(match *name {
             ACCEPT_ENCODING if exact_encoding => Self::ExactCodings(lines),
             ACCEPT_ENCODING => acceptable(&lines).map_or(Self::ExactCodings(lines), Self::Codings),
-            ACCEPT_LANGUAGE => Self::Languages(lines),
+            ACCEPT_LANGUAGE => {
+                Languages::parse(&lines).map_or(Self::ExactLanguages(lines), Self::Languages)
+            }
             AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE => Self::Verbatim(lines),
             _ => Self::List(lines),
         })
     }
 
     /// Hands the normal form to `sink`, piece by piece, until that says no.
-    pub(super) fn write(&self, sink: &mut impl FnMut(&[u8]) -> bool) -> bool {
+    pub(super) fn write(&self, sink: &mut (impl FnMut(&[u8]) -> bool + ?Sized)) -> bool {
         match self {
             Self::List(lines) => write_list(lines, sink),
             Self::ExactCodings(lines) => sink(EXACT) && write_list(lines, sink),
@@ -74,13 +81,18 @@ impl<'a> Normal<'a> {
                 .iter()
                 .enumerate()
                 .all(|(at, line)| (at == 0 || sink(b", ")) && sink(line.as_bytes().trim_ascii())),
-            Self::Languages(lines) => lines.iter().enumerate().all(|(at, line)| {
-                let mut bytes = line
-                    .as_bytes()
-                    .iter()
-                    .filter(|byte| !byte.is_ascii_whitespace());
-                (at == 0 || sink(b",")) && bytes.all(|byte| sink(&[byte.to_ascii_lowercase()]))
-            }),
+            Self::Languages(languages) => languages.write(&mut *sink),
+            Self::ExactLanguages(lines) => {
+                sink(EXACT)
+                    && lines.iter().enumerate().all(|(at, line)| {
+                        let mut bytes = line
+                            .as_bytes()
+                            .iter()
+                            .filter(|byte| !byte.is_ascii_whitespace());
+                        (at == 0 || sink(b","))
+                            && bytes.all(|byte| sink(&[byte.to_ascii_lowercase()]))
+                    })
+            }
             Self::Codings(acceptable) => {
                 let mut names = CODINGS.iter().zip(acceptable).filter(|(_, yes)| **yes);
                 names.next().is_none_or(|(first, _)| {
@@ -91,7 +103,10 @@ impl<'a> Normal<'a> {
     }
 }
 
-fn write_list(lines: &GetAll<'_, HeaderValue>, sink: &mut impl FnMut(&[u8]) -> bool) -> bool {
+fn write_list(
+    lines: &GetAll<'_, HeaderValue>,
+    sink: &mut (impl FnMut(&[u8]) -> bool + ?Sized),
+) -> bool {
     lines.iter().enumerate().all(|(at, line)| {
         let mut rest = line.as_bytes();
         if at > 0 && !sink(b", ") {
@@ -165,15 +180,26 @@ fn acceptable(lines: &GetAll<'_, HeaderValue>) -> Option<[bool; CODINGS.len()]> 
 
 /// Is this `q=` above zero? `None` when it is no weight.
 fn has_weight(parameter: &[u8]) -> Option<bool> {
+    weight(parameter).map(|weight| weight > 0)
+}
+
+/// The thousandths of a `q=` (RFC 9110 section 12.4.2). `None` when it is no weight.
+pub(super) fn weight(parameter: &[u8]) -> Option<u16> {
     let parameter = parameter.trim_ascii();
     let weight = parameter
         .strip_prefix(b"q=")
         .or_else(|| parameter.strip_prefix(b"Q="))?;
-    let valid = match weight {
-        [b'0' | b'1'] => true,
-        [b'0', b'.', digits @ ..] => digits.len() <= 3 && digits.iter().all(u8::is_ascii_digit),
-        [b'1', b'.', digits @ ..] => digits.len() <= 3 && digits.iter().all(|&digit| digit == b'0'),
-        _ => false,
+    let (whole, digits) = match weight {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
+        _ => return None,
     };
-    valid.then(|| weight.iter().any(|digit| (b'1'..=b'9').contains(digit)))
+    let mut thousandths = u16::from(whole - b'0') * 1000;
+    for (digit, unit) in digits.iter().zip([100, 10, 1]) {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        thousandths += u16::from(digit - b'0') * unit;
+    }
+    (thousandths <= 1000).then_some(thousandths)
 }

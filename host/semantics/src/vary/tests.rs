@@ -109,7 +109,7 @@ fn credentials_are_compared_as_they_are() {
 }
 
 #[test]
-fn languages_ignore_case_and_space() {
+fn languages_are_a_weighted_set() {
     let german = [("accept-language", "en, de")];
     assert!(same(
         "Accept-Language",
@@ -126,6 +126,60 @@ fn languages_ignore_case_and_space() {
         &german,
         &[("accept-language", "en, fr")]
     ));
+}
+
+#[test]
+fn languages_keep_their_weights() {
+    let same = |one: &'static str, other: &'static str| {
+        same(
+            "Accept-Language",
+            &[("accept-language", one)],
+            &[("accept-language", other)],
+        )
+    };
+    assert!(same("de;q=0.5, en", "EN;q=1.000,de; q=0.50,en"));
+    assert!(!same("de;q=0.5, en", "de, en;q=0.5"));
+    assert!(!same("de;q=0.05, en", "de;q=0.5, en"));
+    assert!(!same("en;q=0", "en"));
+    // What cannot be read is compared as it came.
+    assert!(same("en;q=2, de", "EN;q=2,de"));
+    assert!(!same("en;q=2, de", "de, en;q=2"));
+    assert!(!same("en, en;q=0.5", "en;q=0.5, en"));
+}
+
+#[test]
+fn a_response_in_the_first_choice_of_a_request_answers_it() {
+    let response = map(&[("vary", "accept-language"), ("content-language", "De")]);
+    let key = VaryRule::parse(&response)
+        .select(&map(&[("accept-language", "en, de")]))
+        .unwrap();
+    let answers = |line: &'static str| key.matches(&map(&[("accept-language", line)]));
+    for first in ["de, en", "fr;q=0.5, de;q=1.0", "DE", "de, *;q=0.1"] {
+        assert!(answers(first), "{first}");
+    }
+    for other in [
+        "de, fr",
+        "fr, de;q=0.9",
+        "de-AT",
+        "en",
+        "*",
+        "de;q=0",
+        "de;q=x",
+        "",
+    ] {
+        assert!(!answers(other), "{other}");
+    }
+    assert!(!key.matches(&HeaderMap::new()));
+    for several in ["de, en", "*", "de;q=1", ""] {
+        let response = map(&[("vary", "accept-language"), ("content-language", several)]);
+        let key = VaryRule::parse(&response)
+            .select(&map(&[("accept-language", "en, de")]))
+            .unwrap();
+        assert!(
+            !key.matches(&map(&[("accept-language", "de")])),
+            "{several}"
+        );
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod compound;
 mod errors;
 mod excerpt;
+mod http;
 mod model;
 mod pattern;
 mod raw;

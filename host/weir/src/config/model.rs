@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderName, StatusCode};
+
 use super::compound::Choice;
 use super::errors::Problem;
 use super::pattern::PathPattern;
@@ -120,7 +122,7 @@ pub(crate) struct Memory {
 }
 
 /// What is stored, on all routes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cache {
     /// Longest life of an object: lifetime and stale windows together.
     pub(crate) longest_life: Duration,
@@ -128,6 +130,8 @@ pub(crate) struct Cache {
     pub(crate) max_object: u64,
     /// How long it is remembered that a response could not be stored.
     pub(crate) uncacheable_for: Duration,
+    /// Targeted fields, most specific first.
+    pub(crate) targeted: Vec<HeaderName>,
 }
 
 /// The Redis tier.
@@ -292,6 +296,8 @@ pub(crate) struct Route {
     pub(crate) shared: bool,
     /// Whether an explicitly fresh response with Set-Cookie may be stored.
     pub(crate) store_set_cookie: bool,
+    /// For how long errors are kept that say nothing of their lifetime.
+    pub(crate) negative: Vec<(StatusCode, Duration)>,
 }
 
 /// What happens to a request when its policy fails.

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::compound::{Json, List, Named, OneOrMany, Tables};
 use super::errors::{Findings, Place};
+use super::http::{FieldName, Lifetimes};
 use super::model::{Grant, LogFormat, LogLevel, OnPolicyError, RedisDown};
 use super::read::{At, Fields, Read};
 use super::schema::{Absent, KeySpec, TableSpec, table};
@@ -114,6 +115,9 @@ table! {
         max_object: Size, absent "an eighth of `memory.capacity`, at most `\"64MiB\"`", in "1KiB"..="1GiB";
         /// How long it is remembered that a response could not be stored.
         uncacheable_for: Duration, = "120s", in "0s"..="1h";
+        /// Targeted fields (RFC 9213), most specific first: the first that a response has and that can be read
+        /// stands in for its Cache-Control and Expires.
+        targeted: List<FieldName>, = ["weir-cache-control", "cdn-cache-control", "surrogate-control"];
     }
 }
 
@@ -213,5 +217,7 @@ table! {
         shared: bool, = false;
         /// Whether a response with Set-Cookie may be stored when it is explicitly fresh.
         store_set_cookie: bool, = false;
+        /// For how long an error is kept that says nothing of its own lifetime: `{ 404 = "10s", 503 = "1s" }`.
+        negative: Lifetimes, = {};
     }
 }

@@ -121,6 +121,7 @@ fn resolve_one(
         shed_above: to_usize(value(&raw.shed_above)?),
         shared: value(&raw.shared)?,
         store_set_cookie: value(&raw.store_set_cookie)?,
+        negative: raw.negative.map_or_else(Vec::new, |at| at.value.0),
     })
 }
 
