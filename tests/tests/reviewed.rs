@@ -130,24 +130,33 @@ async fn a_304_for_another_validator_is_fetched_whole() {
     assert_eq!((answer.status.as_u16(), answer.text()), (200, "two".into()));
 }
 
+/// RFC 9112 section 8 has it complete, but only an origin that says for how long it is
+/// good is believed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_ends_with_its_connection_is_not_stored() {
+async fn a_body_that_ends_with_its_connection_is_stored_only_if_explicitly_fresh() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut request = [0; 4096];
-            let _ = client.read(&mut request).await;
-            let answer = "HTTP/1.1 200 OK\r\ncache-control: max-age=600\r\n\
-                connection: close\r\n\r\nwho knows whether this is all";
+            let read = client.read(&mut request).await.unwrap_or(0);
+            let explicit = request[..read].starts_with(b"GET /explicit");
+            let field = match explicit {
+                true => "cache-control: max-age=600",
+                false => "last-modified: Thu, 01 Jan 2015 00:00:00 GMT",
+            };
+            let answer =
+                format!("HTTP/1.1 200 OK\r\n{field}\r\nconnection: close\r\n\r\nis this all?");
             let _ = client.write_all(answer.as_bytes()).await;
         }
     });
     let node = Config::plain(&format!("http://{address}")).start().await;
     for _ in 0..3 {
-        let answer = node.get("/x").await;
-        assert!(answer.text().starts_with("who knows") && !answer.is_hit());
+        let answer = node.get("/guessed").await;
+        assert!(answer.text() == "is this all?" && !answer.is_hit());
     }
+    node.get("/explicit").await;
+    assert_eq!(node.until_hit("/explicit").await.text(), "is this all?");
 }
 
 #[tokio::test(flavor = "multi_thread")]

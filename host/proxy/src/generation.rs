@@ -153,6 +153,7 @@ impl Generation {
                     longest_life: cache.longest_life,
                     targeted: cache.targeted.clone(),
                     negative: settings.negative.clone(),
+                    disconnected: cache.disconnected,
                 },
                 shed: Arc::new(Semaphore::new(settings.shed_above)),
                 upstream: Arc::clone(upstream),

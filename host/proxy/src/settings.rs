@@ -103,6 +103,9 @@ pub struct CacheSettings {
     pub max_object: u64,
     /// How long a key is remembered as uncacheable.
     pub uncacheable_for: Duration,
+    /// For how long after its lifetime an object may stand in for an origin that cannot be
+    /// reached.
+    pub disconnected: Duration,
     /// Targeted fields, most specific first (RFC 9213).
     pub targeted: Vec<HeaderName>,
     /// Whether each request is logged.

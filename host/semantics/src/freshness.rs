@@ -35,8 +35,8 @@ pub struct Freshness {
     pub stale_while_revalidate: Duration,
     /// For how long after its lifetime it may be served when the origin fails.
     pub stale_if_error: Duration,
-    /// For how long after its lifetime it is kept as the base of a validation. Not a
-    /// permission to serve it.
+    /// For how long after its lifetime it is kept as the base of a validation, or for the
+    /// time that its origin cannot be reached. Not a permission to serve it.
     pub keep: Duration,
     /// Stale, it is served only within the two windows above, whatever the client takes.
     pub must_revalidate: bool,
@@ -110,20 +110,24 @@ impl Freshness {
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
         let forbidden = must_revalidate || directives.no_cache;
         let window = |asked: Option<Duration>| asked.filter(|_| !forbidden).unwrap_or_default();
+        // s-maxage means proxy-revalidate (section 5.2.2.10), but a window that stands
+        // beside it is the origin's own exception, as CDNs read it.
+        let must_revalidate = must_revalidate || directives.s_maxage.is_some();
+        let disconnected = match must_revalidate || directives.no_cache {
+            true => Duration::ZERO,
+            false => rules.disconnected,
+        };
         let mut this = Self {
             received: exchange.response_time,
             initial_age: initial_age(exchange),
             lifetime,
             stale_while_revalidate: window(directives.stale_while_revalidate),
             stale_if_error: window(directives.stale_if_error),
-            keep: if has_validator(exchange.response_headers) {
-                KEEP_FOR_VALIDATION
-            } else {
-                Duration::ZERO
+            keep: match has_validator(exchange.response_headers) {
+                true => KEEP_FOR_VALIDATION.max(disconnected),
+                false => disconnected,
             },
-            // s-maxage means proxy-revalidate (section 5.2.2.10), but a window that stands
-            // beside it is the origin's own exception, as CDNs read it.
-            must_revalidate: must_revalidate || directives.s_maxage.is_some(),
+            must_revalidate,
             no_cache: directives.no_cache,
             immutable: directives.immutable,
             heuristic: source == Source::Heuristic,
@@ -186,12 +190,11 @@ fn lifetime(
     }
 }
 
-/// Statuses that RFC 9110 section 15.1 and RFC 7725 make cacheable without being told, but
-/// for 206, which is not stored.
+/// Statuses that RFC 9110 section 15.1 and RFC 7725 make cacheable without being told.
 fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 451 | 501
+        200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 451 | 501
     )
 }
 
@@ -220,7 +223,7 @@ pub(crate) fn single_date(headers: &HeaderMap, name: http::HeaderName) -> Option
 }
 
 /// Can a 304 bring it back?
-fn has_validator(headers: &HeaderMap) -> bool {
+pub(crate) fn has_validator(headers: &HeaderMap) -> bool {
     headers.get(ETAG).is_some_and(|etag| !etag.is_empty())
         || single_date(headers, LAST_MODIFIED).is_some()
 }

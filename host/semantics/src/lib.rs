@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | May this response be stored, and for how long is it fresh? | [`assess`] | RFC 9111 §3, §4.2; RFC 9213 |
 //! | Which requests does it answer? | [`VaryRule`], [`VaryKey`] | RFC 9111 §4.1 |
-//! | May it be served now? | [`reuse`], [`may_serve_on_error`] | RFC 9111 §4, §5.2.1; RFC 5861 |
+//! | May it be served now? | [`reuse`], [`may_serve_on_error`], [`may_serve_disconnected`] | RFC 9111 §4, §5.2.1; RFC 5861 |
 //! | What does the client have already? | [`evaluate`], [`range()`] | RFC 9110 §13, §14 |
 //! | How is it validated, and what does a 304 change? | [`conditional_headers`], [`validates`], [`freshen`] | RFC 9111 §3.2, §4.3 |
 //! | What does an unsafe request make invalid? | [`uris_to_invalidate`] | RFC 9111 §4.4 |
@@ -48,7 +48,7 @@ pub use hop::strip_hop_by_hop;
 pub use invalidation::uris_to_invalidate;
 pub use partial::{Part, same_representation};
 pub use range::{Range, content_range, range, unsatisfied_range};
-pub use reuse::{Reuse, Why, may_serve_on_error, reuse};
+pub use reuse::{Reuse, Why, may_serve_disconnected, may_serve_on_error, reuse};
 pub use storable::{Assessment, Exchange, Refusal, Rules, assess};
 pub use tags::{LONGEST_TAG, MOST_TAGS, TagError, response_tags};
 pub use time::Timestamp;

@@ -93,6 +93,23 @@ pub fn may_serve_on_error(
             .is_none_or(|staleness| staleness < freshness.stale_if_error)
 }
 
+/// May it be served because the origin cannot be reached at all (RFC 9111 section 4.2.4),
+/// up to `window` after its lifetime? Not where the origin or the client asked for a
+/// validation, and not after a soft purge. Does not allocate.
+pub fn may_serve_disconnected(
+    freshness: &Freshness,
+    window: Duration,
+    soft_since: Option<Timestamp>,
+    now: Timestamp,
+    request: &RequestDirectives,
+) -> bool {
+    !freshness.no_cache
+        && !freshness.must_revalidate
+        && !request.no_cache
+        && soft_since.is_none()
+        && staleness(freshness, None, now).is_none_or(|staleness| staleness < window)
+}
+
 /// For how long its lifetime has been over; `None` while it is fresh.
 fn staleness(
     freshness: &Freshness,

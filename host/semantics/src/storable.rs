@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
-    header::{AUTHORIZATION, SET_COOKIE},
+    header::{AUTHORIZATION, RANGE, SET_COOKIE},
 };
 
 use crate::{
     directives::{RequestDirectives, ResponseDirectives},
-    freshness::{Freshness, Source},
+    freshness::{Freshness, Source, has_validator},
     time::Timestamp,
     vary::VaryRule,
 };
@@ -43,6 +43,9 @@ pub struct Rules {
     pub targeted: Vec<HeaderName>,
     /// For how long a response with such a status is fresh that says nothing about it.
     pub negative: Vec<(StatusCode, Duration)>,
+    /// For how long after its lifetime a response may be served while its origin cannot be
+    /// reached, where the origin did not forbid it (RFC 9111 section 4.2.4).
+    pub disconnected: Duration,
 }
 
 /// Why a response is not stored.
@@ -52,7 +55,7 @@ pub enum Refusal {
     Method,
     /// The status must not be stored, or answers something that no key contains.
     Status,
-    /// A 206 (Partial Content).
+    /// A 206 (Partial Content) to a request that named no range.
     ContentRange,
     /// The request said `no-store`.
     RequestNoStore,
@@ -123,7 +126,7 @@ pub fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Assessment {
     let directives = ResponseDirectives::parse(exchange.response_headers, &rules.targeted);
     let (freshness, source) = Freshness::compute(exchange, &directives, rules);
     let refusal = protection(exchange, rules, &directives, source)
-        .or_else(|| uselessness(&freshness, source));
+        .or_else(|| uselessness(&freshness, source, has_validator(exchange.response_headers)));
     Assessment { refusal, freshness }
 }
 
@@ -137,7 +140,9 @@ fn protection(
     let understood = is_understood(exchange.status);
     if exchange.method != Method::GET {
         Some(Refusal::Method)
-    } else if exchange.status == StatusCode::PARTIAL_CONTENT {
+    } else if exchange.status == StatusCode::PARTIAL_CONTENT
+        && !exchange.request_headers.contains_key(RANGE)
+    {
         Some(Refusal::ContentRange)
     } else if is_never_stored(exchange.status) {
         Some(Refusal::Status)
@@ -174,13 +179,16 @@ fn allows_authorization(directives: &ResponseDirectives) -> bool {
                 .is_some_and(|lifetime| !lifetime.is_zero()))
 }
 
-fn uselessness(freshness: &Freshness, source: Source) -> Option<Refusal> {
-    let can_validate = !freshness.keep.is_zero();
+fn uselessness(freshness: &Freshness, source: Source, can_validate: bool) -> Option<Refusal> {
+    let window = freshness
+        .stale_while_revalidate
+        .max(freshness.stale_if_error);
+    let is_over = freshness.lifetime.saturating_add(window) <= freshness.initial_age;
     if source == Source::Nowhere {
         Some(Refusal::NoFreshness)
     } else if freshness.no_cache && !can_validate {
         Some(Refusal::NoCache)
-    } else if !can_validate && freshness.retain_until() <= freshness.received {
+    } else if !can_validate && is_over {
         Some(Refusal::NoFreshness)
     } else {
         None
@@ -203,7 +211,7 @@ fn is_never_stored(status: StatusCode) -> bool {
 fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 307 | 308 | 400..=406 | 409..=411 | 414 | 415 | 422 | 451
+        200..=206 | 300..=303 | 307 | 308 | 400..=406 | 409..=411 | 414 | 415 | 422 | 451
             | 500..=505
     )
 }

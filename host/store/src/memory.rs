@@ -15,6 +15,7 @@ use weir_semantics::Timestamp;
 use crate::clock::Clock;
 use crate::key::Key;
 use crate::object::Object;
+use crate::partial::Partial;
 
 mod slot;
 use slot::Slot;
@@ -115,6 +116,46 @@ impl MemoryTier {
             .and_compute_with(|entry| {
                 let old = entry.as_ref().map(|entry| entry.value().as_ref());
                 match Slot::with(old, object, now, self.slot_capacity) {
+                    Some(slot) => {
+                        stored = true;
+                        Op::Put(Arc::new(slot))
+                    }
+                    None => Op::Nop,
+                }
+            });
+        stored
+    }
+
+    /// The parts of this key's representations whose variant suits the request, newest
+    /// first. Whether they may be used is the caller's to test, as with [`MemoryTier::get`].
+    pub fn parts(
+        &self,
+        key: &str,
+        request_headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Vec<Arc<Partial>> {
+        let slot = self.cache.get(key);
+        slot.map_or_else(Vec::new, |slot| slot.parts(request_headers, now))
+    }
+
+    /// All parts of this key, newest first.
+    pub fn parts_of(&self, key: &str) -> Vec<Arc<Partial>> {
+        let slot = self.cache.get(key);
+        slot.map_or_else(Vec::new, |slot| slot.all_parts())
+    }
+
+    /// Stores a part in place of those whose bytes it has. Says whether it did.
+    pub fn insert_part(&self, part: Arc<Partial>) -> bool {
+        let now = self.clock.now();
+        if part.object.leaves_memory_at() <= now {
+            return false;
+        }
+        let mut stored = false;
+        self.cache
+            .entry(part.object.key.clone())
+            .and_compute_with(|entry| {
+                let old = entry.as_ref().map(|entry| entry.value().as_ref());
+                match Slot::with_part(old, part, now, self.slot_capacity) {
                     Some(slot) => {
                         stored = true;
                         Op::Put(Arc::new(slot))

@@ -31,6 +31,7 @@ pub(crate) fn cache(config: &Config) -> CacheSettings {
         longest_life: config.cache.longest_life,
         max_object: config.cache.max_object,
         uncacheable_for: config.cache.uncacheable_for,
+        disconnected: config.cache.disconnected,
         targeted: config.cache.targeted.clone(),
         access_log: config.log.access,
     }

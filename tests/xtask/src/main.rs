@@ -1,6 +1,7 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`.
 
 mod bench;
+mod cache_tests;
 mod install;
 mod links;
 mod run;
@@ -21,6 +22,8 @@ enum Task {
     Test(test::Options),
     /// The cost of a cache hit: Weir, nginx and Varnish in one run.
     Bench(bench::Options),
+    /// The public suite http-tests/cache-tests against Weir, nginx and Varnish.
+    CacheTests(cache_tests::Options),
     /// Dead links in the Markdown files: files and anchors, no network.
     Links,
 }
@@ -29,6 +32,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::CacheTests(options) => cache_tests::run(&options),
         Task::Links => links::run(),
     }
 }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use weir_policy::RequestHead;
-use weir_semantics::{RequestDirectives, Reuse, Timestamp, Why, may_serve_on_error, reuse};
+use weir_semantics::{
+    RequestDirectives, Reuse, Timestamp, Why, may_serve_disconnected, may_serve_on_error, reuse,
+};
 use weir_store::Object;
 use weir_store::log::Verdict;
 
@@ -39,8 +41,16 @@ pub(crate) fn find_in_memory(
     }
 }
 
-/// Says whether a stored object may be used: first what was purged, then what is trusted
-/// without word from Redis, then RFC 9111 section 4.
+/// How a stored object may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usable {
+    Fresh,
+    Stale,
+    Confirm(Why),
+    Never,
+}
+
+/// Says whether a stored object may be used, see [`usable`].
 pub(crate) fn assess(
     node: &Node,
     route: &Route,
@@ -48,19 +58,36 @@ pub(crate) fn assess(
     head: &RequestHead,
     now: Timestamp,
 ) -> Found {
-    let soft_since = match node.log.verdict(&object) {
-        Verdict::Dead => return Found::Nothing,
+    match usable(node, route, &object, head, now) {
+        Usable::Fresh => Found::Fresh(object),
+        Usable::Stale => Found::Stale(object),
+        Usable::Confirm(why) => Found::Confirm(object, why),
+        Usable::Never => Found::Nothing,
+    }
+}
+
+/// First what was purged, then what is trusted without word from Redis, then RFC 9111
+/// section 4.
+pub(super) fn usable(
+    node: &Node,
+    route: &Route,
+    object: &Object,
+    head: &RequestHead,
+    now: Timestamp,
+) -> Usable {
+    let soft_since = match node.log.verdict(object) {
+        Verdict::Dead => return Usable::Never,
         Verdict::Valid => None,
         Verdict::Soft(since) => Some(since),
     };
-    if !is_trusted(node, route, &object, now) {
-        return Found::Confirm(object, Why::Stale);
+    if !is_trusted(node, route, object, now) {
+        return Usable::Confirm(Why::Stale);
     }
     let directives = RequestDirectives::parse(&head.headers);
     match reuse(&directives, &object.freshness, soft_since, now) {
-        Reuse::Fresh => Found::Fresh(object),
-        Reuse::StaleWhileRevalidate => Found::Stale(object),
-        Reuse::Revalidate(why) => Found::Confirm(object, why),
+        Reuse::Fresh => Usable::Fresh,
+        Reuse::StaleWhileRevalidate => Usable::Stale,
+        Reuse::Revalidate(why) => Usable::Confirm(why),
     }
 }
 
@@ -70,25 +97,45 @@ fn is_trusted(node: &Node, route: &Route, object: &Object, now: Timestamp) -> bo
         || route.settings.redis_down == RedisDown::Stale
 }
 
-/// May this object stand in for a failed origin (RFC 5861 section 4)? Not when a purge of
-/// it elsewhere may have gone unheard.
+/// How an origin failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It answered that it did: RFC 5861 section 4 has a say.
+    Error,
+    /// It could not be reached: RFC 9111 section 4.2.4 has one too.
+    Disconnected,
+}
+
+/// May this object stand in for a failed origin, and by what rule? Not when a purge of it
+/// elsewhere may have gone unheard.
 pub(crate) fn stands_in(
     node: &Node,
     route: &Route,
     object: &Object,
     head: &RequestHead,
     now: Timestamp,
-) -> bool {
+    failure: Failure,
+) -> Option<&'static str> {
     if !is_trusted(node, route, object, now) {
-        return false;
+        return None;
     }
     let soft_since = match node.log.verdict(object) {
-        Verdict::Dead => return false,
+        Verdict::Dead => return None,
         Verdict::Valid => None,
         Verdict::Soft(since) => Some(since),
     };
     let directives = RequestDirectives::parse(&head.headers);
-    may_serve_on_error(&object.freshness, soft_since, now, &directives)
+    let freshness = &object.freshness;
+    let window = route.rules.disconnected;
+    if may_serve_on_error(freshness, soft_since, now, &directives) {
+        Some("stale-if-error")
+    } else if failure == Failure::Disconnected
+        && may_serve_disconnected(freshness, window, soft_since, now, &directives)
+    {
+        Some("origin-unreachable")
+    } else {
+        None
+    }
 }
 
 /// `detail` of Cache-Status: the tier, and the policy that decided.

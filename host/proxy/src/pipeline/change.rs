@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use weir_policy::{Adjustment, Policy};
-use weir_semantics::{Exchange, Fwd, assess, strip_hop_by_hop, uris_to_invalidate};
+use weir_semantics::{
+    Exchange, Fwd, assess, groups_to_invalidate, strip_hop_by_hop, uris_to_invalidate,
+};
 use weir_store::Position;
 use weir_store::log::{Receipt, Selector, Target};
 
@@ -203,6 +205,13 @@ async fn purge(
         if let Some(plan) = plan {
             selectors.push(Selector::new(Target::Key(plan.key.name().to_owned())));
         }
+        // RFC 9875 section 3.
+        selectors.extend(
+            groups_to_invalidate(response.headers())
+                .iter()
+                .map(|group| Target::Tag(invalidate::group_tag(&call.head, group)))
+                .map(Selector::new),
+        );
     }
     match adjustment {
         Some(adjustment) => selectors.extend(invalidate::resolve(

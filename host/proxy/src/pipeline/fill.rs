@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING};
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -15,7 +15,7 @@ use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
 use weir_store::log::Verdict;
 use weir_store::{Object, StoredHeaders};
 
-use super::assess::{Found, assess, find_in_memory, stands_in};
+use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
 use super::call::Call;
 use super::origin;
 use super::plan::Plan;
@@ -117,7 +117,9 @@ impl Filling {
                     base,
                     &self.call.head,
                     response_time,
+                    Failure::Error,
                 )
+                .is_some()
             })
         {
             // Readers fall back on what they hold.
@@ -133,6 +135,7 @@ impl Filling {
             return self.fetched(&received, response, obligation).await;
         }
         match base {
+            Some(_) if !is_conditional(&request.headers) => self.unasked_304(obligation),
             Some(base) if validates(&base.headers.to_header_map(), response.headers()) => {
                 self.confirmed(&received, &base, response, obligation).await;
             }
@@ -276,14 +279,14 @@ impl Filling {
     ) {
         let (mut parts, body) = response.into_parts();
         let length = content_length(&parts.headers);
-        // Nothing tells a whole body from a cut one where the end is the connection's.
-        let endless = length.is_none() && !is_chunked(&parts.headers) && !body.is_end_stream();
+        let endless = has_no_end(&parts.headers, &body);
         let headers = std::mem::take(&mut parts.headers);
         let judged = store::judge(&self.call, &self.plan, received, parts.status, headers).await;
         let node = Arc::clone(&self.call.node);
         match judged {
             Judged::Store(head)
-                if !endless && length.is_none_or(|length| length <= node.cache.max_object) =>
+                if !(endless && head.freshness.heuristic)
+                    && length.is_none_or(|length| length <= node.cache.max_object) =>
             {
                 node.marks.lift(self.plan.key.as_str());
                 self.tell(Told::Fetched(parts.status));
@@ -355,6 +358,11 @@ pub(super) fn rules(plan: &Plan) -> u64 {
         })
 }
 
+/// An object without a validator is no base of a question.
+fn is_conditional(request: &http::HeaderMap) -> bool {
+    request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE)
+}
+
 fn is_server_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
@@ -364,8 +372,14 @@ fn fill_error(error: &UpstreamError) -> FillError {
         UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::ResponseTimeout => {
             FillError::Timeout
         }
-        _ => FillError::Origin(error.to_string().into()),
+        _ => FillError::Unreachable(error.to_string().into()),
     }
+}
+
+/// Is the end of the connection the only end of the body? It counts as complete then
+/// (RFC 9112 section 8), but nothing tells a whole one from one that a dying origin cut.
+pub(super) fn has_no_end(headers: &http::HeaderMap, body: &OriginBody) -> bool {
+    content_length(headers).is_none() && !is_chunked(headers) && !body.is_end_stream()
 }
 
 /// Does the response end with its own last chunk? HTTP/2 would too; origins speak 1.1.

@@ -84,12 +84,35 @@ pub(super) fn relay(
     reason: &str,
     decider: Option<&Decider>,
 ) -> Answer {
+    relayed(call, response, fwd, reason, decider, false)
+}
+
+/// The same for a response that is kept on its way.
+pub(super) fn relay_stored(
+    call: &Call,
+    response: Response<OriginBody>,
+    fwd: Fwd,
+    reason: &str,
+    decider: Option<&Decider>,
+) -> Answer {
+    relayed(call, response, fwd, reason, decider, true)
+}
+
+fn relayed(
+    call: &Call,
+    response: Response<OriginBody>,
+    fwd: Fwd,
+    reason: &str,
+    decider: Option<&Decider>,
+    stored: bool,
+) -> Answer {
     let (parts, body) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::Origin(body));
     let detail = detail(reason, decider.map(|decider| &*decider.label));
     let status = CacheStatus {
         fwd: Some(fwd),
         fwd_status: Some(response.status()),
+        stored,
         detail: Some(&detail),
         ..CacheStatus::default()
     };
@@ -98,7 +121,7 @@ pub(super) fn relay(
         .append(CACHE_STATUS, status.to_header_value());
     let result = match fwd {
         Fwd::Bypass | Fwd::Method => ResultKind::Pass,
-        _ if reason == "not-whole" => ResultKind::Miss,
+        _ if matches!(reason, "not-whole" | "part") => ResultKind::Miss,
         _ => ResultKind::Pass,
     };
     tracing::trace!(route = %call.route.label, reason, "relayed");

@@ -201,6 +201,11 @@ pub(super) fn uri_of(head: &RequestHead) -> Uri {
         .unwrap_or_else(|_| Uri::from(head.target.clone()))
 }
 
+/// The tag that stands for a cache group of the request's origin (RFC 9875 section 2.1).
+pub(super) fn group_tag(head: &RequestHead, group: &str) -> String {
+    format!("group:{}://{}:{group}", head.scheme.as_str(), head.host)
+}
+
 /// All that a request may have changed whose policy cannot be asked, softly.
 pub(super) fn everything_of(
     head: &RequestHead,

@@ -12,11 +12,12 @@ use weir_store::fill::{Begin, FillError, Head, Joined, Obligation, Outcome, Read
 use weir_store::log::Verdict;
 use weir_store::{Object, Tags};
 
-use super::assess::{Found, detail, find_in_memory, stands_in};
+use super::assess::{Failure, Found, detail, find_in_memory, stands_in};
 use super::call::{Answer, Call};
 use super::fill::{self, Told};
 use super::forward;
 use super::plan::Plan;
+use super::ranged;
 use super::serve::{self, CACHE_STATUS};
 use crate::body::Body;
 use crate::fill_body::FillBody;
@@ -54,6 +55,11 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         Found::Confirm(object, _) => (Some(object), Fwd::Stale),
         Found::Nothing => (None, Fwd::UriMiss),
     };
+    if base.is_none()
+        && let Some(answer) = ranged::from_parts(call, &plan)
+    {
+        return looked_up(answer, &plan);
+    }
     if RequestDirectives::parse(&call.head.headers).only_if_cached {
         return looked_up(
             Answer::error(
@@ -66,9 +72,11 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         );
     }
     // A HEAD brings no body to store; a part is not worth fetching the whole for.
-    if base.is_none() && (call.head.method == Method::HEAD || call.head.headers.contains_key(RANGE))
-    {
+    if base.is_none() && call.head.method == Method::HEAD {
         return looked_up(forward::planned(call, &plan, fwd, "not-whole").await, &plan);
+    }
+    if base.is_none() && call.head.headers.contains_key(RANGE) {
+        return looked_up(ranged::fetch(call, Arc::clone(&plan), fwd).await, &plan);
     }
     let _permit = match shed(call, redis_out) {
         Ok(permit) => permit,
@@ -395,11 +403,15 @@ fn failed(
         Found::Fresh(object) | Found::Stale(object) | Found::Confirm(object, _) => Some(object),
         Found::Nothing => base.cloned(),
     };
+    let failure = match error {
+        FillError::Unreachable(_) | FillError::Timeout => Failure::Disconnected,
+        _ => Failure::Error,
+    };
     if let Some(object) = known
         && object.vary.matches(&call.head.headers)
-        && stands_in(&call.node, &call.route, &object, &call.head, now)
+        && let Some(why) = stands_in(&call.node, &call.route, &object, &call.head, now, failure)
     {
-        return stale(call, plan, &object, Some(about.fwd), "stale-if-error");
+        return stale(call, plan, &object, Some(about.fwd), why);
     }
     let (status, reason): (StatusCode, Cow<'static, str>) = match (&about.told, error) {
         (Some(Told::Failed(kind)), _) => (kind.status(), kind.as_str().into()),

@@ -14,6 +14,7 @@ mod keys;
 mod lookup;
 mod origin;
 mod plan;
+mod ranged;
 mod serve;
 mod store;
 

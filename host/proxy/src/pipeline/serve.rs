@@ -10,7 +10,8 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 use weir_policy::RequestHead;
 use weir_semantics::{
-    CacheStatus, Condition, Range, Timestamp, content_range, evaluate, range, unsatisfied_range,
+    CacheStatus, Condition, Freshness, Range, Timestamp, content_range, evaluate, range,
+    unsatisfied_range,
 };
 use weir_store::Object;
 
@@ -38,11 +39,20 @@ pub(crate) fn from_object(
 ) -> Response<Body> {
     let stored = object.headers.to_header_map();
     let mut response = shape(object, stored, head);
-    let headers = response.headers_mut();
-    headers.insert(AGE, HeaderValue::from(object.freshness.age(now).as_secs()));
+    stamp(response.headers_mut(), &object.freshness, now, status);
+    response
+}
+
+/// Says how old a response is and how it came about.
+pub(super) fn stamp(
+    headers: &mut HeaderMap,
+    freshness: &Freshness,
+    now: Timestamp,
+    status: &CacheStatus<'_>,
+) {
+    headers.insert(AGE, HeaderValue::from(freshness.age(now).as_secs()));
     // Ours goes after those of caches nearer to the origin (RFC 9211 section 2).
     headers.append(CACHE_STATUS, status.to_header_value());
-    response
 }
 
 fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response<Body> {

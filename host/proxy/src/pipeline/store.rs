@@ -9,8 +9,8 @@ use http::header::{DATE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
 use weir_semantics::{
-    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, response_tags,
-    strip_hop_by_hop,
+    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, cache_groups,
+    response_tags, strip_hop_by_hop,
 };
 use weir_store::fill::Head;
 use weir_store::log::Verdict;
@@ -178,7 +178,7 @@ pub(super) fn decide_storage(
             );
         }
     };
-    let tags = match tags(plan, &headers, adjustment) {
+    let tags = match tags(call, plan, &headers, adjustment) {
         Ok(tags) => tags,
         Err(error) => {
             tracing::warn!(url = %plan.url, %error, "a response is not stored, since a purge could miss it");
@@ -223,13 +223,24 @@ fn varies_unseen(call: &Call, plan: &Plan, rule: &VaryRule) -> bool {
     })
 }
 
-/// The tags of the request, of the response's fields, and of `on-response`.
-fn tags(plan: &Plan, headers: &HeaderMap, adjustment: &Adjustment) -> Result<Tags, String> {
+/// The tags of the request, of the response's fields, of its cache groups, and of
+/// `on-response`.
+fn tags(
+    call: &Call,
+    plan: &Plan,
+    headers: &HeaderMap,
+    adjustment: &Adjustment,
+) -> Result<Tags, String> {
     let of_response = response_tags(headers).map_err(|error| error.to_string())?;
+    let groups = cache_groups(headers).into_iter();
+    let groups: Vec<String> = groups
+        .map(|group| invalidate::group_tag(&call.head, &group))
+        .collect();
     let tags = plan
         .tags
         .iter()
         .chain(of_response)
+        .chain(groups.iter().map(String::as_str))
         .chain(adjustment.tags.iter().map(String::as_str));
     Tags::new(tags).map_err(|error| error.to_string())
 }

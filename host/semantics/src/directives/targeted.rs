@@ -7,6 +7,8 @@ use sfv::{BareItem, Dictionary, Item, ListEntry, Parser};
 
 use super::{ResponseDirectives, list::GREATEST_DELTA};
 
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
 /// Reads one targeted field, a Structured Field dictionary. `None` when it is absent,
 /// empty or invalid, in which case it counts as not there (section 2.1).
 pub(super) fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
@@ -14,14 +16,18 @@ pub(super) fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDi
     if dictionary.is_empty() {
         return None;
     }
-    let mut this = ResponseDirectives {
+    let nothing = ResponseDirectives {
         targeted: true,
         ..ResponseDirectives::default()
     };
+    let mut this = nothing;
     for (name, value) in &dictionary {
         take(&mut this, name.as_str(), value)?;
     }
-    Some(this)
+    // `Surrogate-Control: content="ESI/1.0"` is older than RFC 9213 and says nothing about
+    // caching, so that a `private` in Cache-Control must stand.
+    let says_nothing = this == nothing && *name == SURROGATE_CONTROL;
+    (!says_nothing).then_some(this)
 }
 
 /// All lines of a Structured Field as one (RFC 9651 section 4.2); `None` when it is absent.
@@ -115,6 +121,24 @@ mod tests {
             assert_eq!(read(&[line]), None, "{line}");
         }
         assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn a_surrogate_control_about_other_things_leaves_cache_control_in_force() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cache-control", HeaderValue::from_static("private"));
+        headers.insert(
+            SURROGATE_CONTROL,
+            HeaderValue::from_static("content=\"ESI/1.0\""),
+        );
+        let parsed = ResponseDirectives::parse(&headers, &[SURROGATE_CONTROL]);
+        assert!(parsed.private && !parsed.targeted);
+        headers.insert(
+            SURROGATE_CONTROL,
+            HeaderValue::from_static("content=\"ESI/1.0\", max-age=60"),
+        );
+        let parsed = ResponseDirectives::parse(&headers, &[SURROGATE_CONTROL]);
+        assert!(!parsed.private && parsed.targeted);
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn compute(status: u16, delay: Duration, fields: &[(&str, &str)]) -> Freshness {
         longest_life: Duration::from_secs(10_000 * DAY),
         targeted: vec![],
         negative: vec![],
+        disconnected: Duration::ZERO,
     };
     Freshness::compute(
         &exchange,

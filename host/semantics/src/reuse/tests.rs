@@ -38,6 +38,27 @@ fn at(age: u64, cc: &'static str, freshness: &Freshness) -> Reuse {
 }
 
 #[test]
+fn a_disconnected_cache_serves_what_nobody_forbade() {
+    let freshness = |must_revalidate, no_cache| Freshness {
+        must_revalidate,
+        no_cache,
+        ..freshness()
+    };
+    let window = secs(60);
+    let at = |freshness: &Freshness, over, soft, cc| {
+        let now = freshness.expires() + secs(over);
+        may_serve_disconnected(freshness, window, soft, now, &request(cc))
+    };
+    let plain = freshness(false, false);
+    assert!(at(&plain, 0, None, "") && at(&plain, 59, None, ""));
+    assert!(!at(&plain, 60, None, ""));
+    assert!(!at(&plain, 1, None, "no-cache"));
+    assert!(!at(&plain, 1, Some(RECEIVED), ""));
+    assert!(!at(&freshness(true, false), 1, None, ""));
+    assert!(!at(&freshness(false, true), 1, None, ""));
+}
+
+#[test]
 fn from_fresh_to_stale() {
     let freshness = freshness();
     assert_eq!(at(0, "", &freshness), Reuse::Fresh);

@@ -24,6 +24,7 @@ fn rules() -> Rules {
         longest_life: LONGEST,
         targeted: vec![HeaderName::from_static("cdn-cache-control")],
         negative: vec![(StatusCode::NOT_FOUND, Duration::from_secs(10))],
+        disconnected: Duration::from_secs(60),
     }
 }
 

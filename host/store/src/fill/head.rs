@@ -18,6 +18,9 @@ pub enum FillError {
     /// The origin failed, as the text says.
     #[error("{0}")]
     Origin(Arc<str>),
+    /// The origin could not be reached, or broke off before its response began.
+    #[error("{0}")]
+    Unreachable(Arc<str>),
     /// The origin was too slow.
     #[error("the origin did not answer in time; raise the route's timeouts if it needs longer")]
     Timeout,

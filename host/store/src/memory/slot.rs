@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use smallvec::{SmallVec, smallvec};
 use weir_semantics::{Timestamp, VaryKey};
 
 use crate::object::Object;
+use crate::partial::{Partial, Parts};
 
 /// The most variants of one key; the oldest makes room. A Vary on User-Agent would
 /// otherwise fill memory with one page.
 const MAX_VARIANTS: usize = 32;
 
-/// The variants of one key, newest first.
+/// The most parts of one key; the oldest makes room.
+const MAX_PARTS: usize = 16;
+
+/// The variants of one key, newest first, and parts of representations that are not here
+/// as a whole.
 #[derive(Debug)]
 pub(super) struct Slot {
     variants: SmallVec<[Arc<Object>; 1]>,
+    parts: Parts,
 }
 
 impl Slot {
@@ -44,9 +50,48 @@ impl Slot {
                 others.push(other.clone());
             }
         }
+        // A whole makes its parts superfluous.
+        let superfluous = |part: &Partial| {
+            object.status == StatusCode::OK && implies(&object.vary, &part.object.vary)
+        };
+        let parts = kept(old, now, &mut room, |part| !superfluous(part));
         let mut variants = smallvec![object];
         variants.append(&mut others);
-        Some(Self { variants })
+        Some(Self { variants, parts })
+    }
+
+    /// The slot `old` with `part` in it, within `capacity` bytes.
+    pub(super) fn with_part(
+        old: Option<&Self>,
+        part: Arc<Partial>,
+        now: Timestamp,
+        capacity: u64,
+    ) -> Option<Self> {
+        let variants = old.map_or_else(SmallVec::new, |old| old.variants.clone());
+        let whole = variants
+            .iter()
+            .fold(0, |sum, object| sum + u64::from(object.weight()));
+        let mut room = capacity.checked_sub(whole + u64::from(part.weight()))?;
+        let mut parts =
+            kept(old, now, &mut room, |other| !other.is_superseded_by(&part)).into_vec();
+        parts.truncate(MAX_PARTS - 1);
+        parts.insert(0, part);
+        Some(Self {
+            variants,
+            parts: parts.into_boxed_slice(),
+        })
+    }
+
+    /// The parts whose variant suits the request.
+    pub(super) fn parts(&self, request_headers: &HeaderMap, now: Timestamp) -> Vec<Arc<Partial>> {
+        let suits = |part: &&Arc<Partial>| {
+            part.object.vary.matches(request_headers) && part.object.leaves_memory_at() > now
+        };
+        self.parts.iter().filter(suits).cloned().collect()
+    }
+
+    pub(super) fn all_parts(&self) -> Vec<Arc<Partial>> {
+        self.parts.to_vec()
     }
 
     pub(super) fn find(&self, request_headers: &HeaderMap, now: Timestamp) -> Option<Arc<Object>> {
@@ -57,18 +102,40 @@ impl Slot {
     }
 
     pub(super) fn weight(&self) -> u32 {
-        self.variants
-            .iter()
-            .fold(0, |sum, object| sum.saturating_add(object.weight()))
+        let variants = self.variants.iter().map(|object| object.weight());
+        let parts = self.parts.iter().map(|part| part.weight());
+        variants.chain(parts).fold(0, u32::saturating_add)
     }
 
     pub(super) fn leaves_at(&self) -> Timestamp {
+        let parts = self.parts.iter().map(|part| &part.object);
         self.variants
             .iter()
-            .map(|object| object.leaves_memory_at())
+            .map(AsRef::as_ref)
+            .chain(parts)
+            .map(Object::leaves_memory_at)
             .max()
             .unwrap_or_default()
     }
+}
+
+/// Those parts of `old` that are wanted, alive and fit into `room`, which they take.
+fn kept(
+    old: Option<&Slot>,
+    now: Timestamp,
+    room: &mut u64,
+    wanted: impl Fn(&Partial) -> bool,
+) -> Parts {
+    let mut fits = |part: &&Arc<Partial>| {
+        let weight = u64::from(part.weight());
+        let fits = weight <= *room && part.object.leaves_memory_at() > now && wanted(part);
+        if fits {
+            *room -= weight;
+        }
+        fits
+    };
+    let parts = old.map_or(&[][..], |old| &old.parts);
+    parts.iter().filter(|part| fits(part)).cloned().collect()
 }
 
 /// Does every request that matches `a` match `b` too?

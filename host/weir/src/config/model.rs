@@ -130,6 +130,8 @@ pub(crate) struct Cache {
     pub(crate) max_object: u64,
     /// How long it is remembered that a response could not be stored.
     pub(crate) uncacheable_for: Duration,
+    /// For how long a stale object may stand in for an origin that cannot be reached.
+    pub(crate) disconnected: Duration,
     /// Targeted fields, most specific first.
     pub(crate) targeted: Vec<HeaderName>,
 }

@@ -115,6 +115,9 @@ table! {
         max_object: Size, absent "an eighth of `memory.capacity`, at most `\"64MiB\"`", in "1KiB"..="1GiB";
         /// How long it is remembered that a response could not be stored.
         uncacheable_for: Duration, = "120s", in "0s"..="1h";
+        /// For how long after its lifetime an object may be served while its origin cannot be reached, unless the
+        /// origin forbade that (RFC 9111 section 4.2.4). `stale-if-error` is another matter, and the origin's.
+        disconnected: Duration, = "1m", in "0s"..="7d";
         /// Targeted fields (RFC 9213), most specific first: the first that a response has and that can be read
         /// stands in for its Cache-Control and Expires.
         targeted: List<FieldName>, = ["weir-cache-control", "cdn-cache-control", "surrogate-control"];

@@ -9,7 +9,7 @@ mod load;
 mod nginx;
 mod origin;
 mod report;
-mod server;
+pub(crate) mod server;
 mod varnish;
 mod weir;
 

@@ -163,6 +163,7 @@ fn resolve_cache(
             None => (memory?.capacity / 8).min(MAX_OBJECT),
         },
         uncacheable_for: value(&raw.uncacheable_for)?,
+        disconnected: value(&raw.disconnected)?,
         targeted: raw.targeted.as_ref().map_or_else(Vec::new, |list| {
             let names = list.value.values.iter();
             names.map(|name| name.value.0.clone()).collect()
