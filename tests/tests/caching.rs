@@ -175,6 +175,34 @@ async fn a_range_is_cut_from_the_stored_body() {
     assert_eq!(origin.count("/range"), 1);
 }
 
+/// RFC 9111 section 4.3.5.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_freshens_what_it_still_describes_and_drops_what_it_does_not() {
+    let origin = Origin::with(|call| {
+        let head = call.method == Method::HEAD;
+        let modified = match (head, call.path.as_str()) {
+            (true, "/other") => "Thu, 02 Jan 2020 00:00:00 GMT",
+            _ => "Wed, 01 Jan 2020 00:00:00 GMT",
+        };
+        let reply = Reply::ok().header("last-modified", modified).cache("max-age=600");
+        let from = if head { "head" } else { "get" };
+        reply.header("x-from", from).text("body")
+    })
+    .await;
+    let node = Config::plain(&origin.url()).start().await;
+    for (path, from) in [("/same", "head"), ("/other", "get")] {
+        node.get(path).await;
+        // Only the origin can answer it, so that a HEAD reaches it.
+        let sure = [("if-unmodified-since", "Wed, 01 Jan 2025 00:00:00 GMT")];
+        let head = node.send(Method::HEAD, path, &sure, "").await;
+        assert_eq!(head.header("x-from").as_deref(), Some("head"));
+        let after = node.get(path).await;
+        assert_eq!(after.is_hit(), path == "/same", "{path}");
+        assert_eq!(after.header("x-from").as_deref(), Some(from), "{path}");
+        assert_eq!(after.text(), "body");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_hundred_at_once_make_one_request_to_the_origin() {
     let gate = Gate::new();
@@ -245,7 +273,7 @@ async fn a_body_cut_short_ends_clean_for_nobody_and_is_not_stored() {
     .await;
     let node = Config::plain(&origin.url()).start().await;
     let mut readers = Vec::new();
-    for path in ["/chunked", "/chunked", "/length", "/length"] {
+    for path in ["/chunked", "/length"].repeat(50) {
         let mut raw = Raw::connect(node.port()).await;
         raw.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
             .await;

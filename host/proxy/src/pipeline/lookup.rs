@@ -16,6 +16,7 @@ use super::assess::{Failure, Found, detail, find_in_memory, stands_in};
 use super::call::{Answer, Call};
 use super::fill::{self, Told};
 use super::forward;
+use super::head;
 use super::plan::Plan;
 use super::ranged;
 use super::serve::{self, CACHE_STATUS};
@@ -32,7 +33,10 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     let plan = Arc::new(plan);
     // Only the origin knows what the client means to be sure of (RFC 9110 section 13.2.2).
     if serve::has_preconditions(&call.head.headers) {
-        return forward::planned(call, &plan, Fwd::Bypass, "precondition").await;
+        return match call.head.method {
+            Method::HEAD => head::forwarded(call, &plan, Fwd::Bypass, "precondition").await,
+            _ => forward::planned(call, &plan, Fwd::Bypass, "precondition").await,
+        };
     }
     let redis_out = call.node.redis_is_out();
     if redis_out && call.route.settings.redis_down == RedisDown::Bypass {
@@ -72,8 +76,8 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         );
     }
     // A HEAD brings no body to store; a part is not worth fetching the whole for.
-    if base.is_none() && call.head.method == Method::HEAD {
-        return looked_up(forward::planned(call, &plan, fwd, "not-whole").await, &plan);
+    if call.head.method == Method::HEAD && base.as_deref().is_none_or(head::has_no_validator) {
+        return looked_up(head::forwarded(call, &plan, fwd, "not-whole").await, &plan);
     }
     if base.is_none() && call.head.headers.contains_key(RANGE) {
         return looked_up(ranged::fetch(call, Arc::clone(&plan), fwd).await, &plan);

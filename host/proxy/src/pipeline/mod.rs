@@ -9,6 +9,7 @@ mod decide;
 pub(crate) mod explain;
 mod fill;
 mod forward;
+mod head;
 pub(crate) mod invalidate;
 mod keys;
 mod lookup;

@@ -276,5 +276,23 @@ impl State {
     }
 }
 
+/// Reads a text as everything that the log keeps in Redis, for fuzzing. What reads back is
+/// written as it was.
+#[doc(hidden)]
+pub fn read_anything(text: &str) {
+    let mut written = String::new();
+    if let Some(name) = name::Name::parse(text) {
+        name.member(&mut written);
+        debug_assert_eq!(written.to_lowercase(), text.to_lowercase());
+    }
+    let _ = selector::PrefixName::parse(text);
+    let _ = Raise::parse(text);
+    if let Ok(selectors) = serde_json::from_str::<Vec<Selector>>(text) {
+        let again = serde_json::to_string(&selectors).unwrap_or_default();
+        let back: Vec<Selector> = serde_json::from_str(&again).unwrap_or_default();
+        debug_assert_eq!(back, selectors);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,85 @@
+//! What a response to HEAD says of the object that is stored for GET: RFC 9111
+//! section 4.3.5.
+
+use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, Response, StatusCode};
+use weir_semantics::{Fwd, conditional_headers, freshen, head_agrees, strip_hop_by_hop};
+use weir_store::Object;
+use weir_store::log::Verdict;
+
+use super::call::{Answer, Call};
+use super::fill::object_of;
+use super::plan::Plan;
+use super::store::{self, Judged, Received};
+use super::{forward, origin};
+
+/// Is there nothing to ask the origin about this object with? A HEAD for it is then
+/// forwarded as it is, rather than made into a GET for the whole.
+pub(super) fn has_no_validator(object: &Object) -> bool {
+    conditional_headers(&object.headers.to_header_map()).is_empty()
+}
+
+/// Forwards a HEAD. Its 200 freshens what is stored if it still describes that, and else
+/// removes it.
+pub(super) async fn forwarded(call: &Call, plan: &Plan, fwd: Fwd, reason: &str) -> Answer {
+    let node = &call.node;
+    let position = node.log.position();
+    let request = origin::forwarded(&call.head, Some(plan));
+    let request_time = node.clock.now();
+    let mut response = match forward::send(call, &request, None).await {
+        Ok(response) => response,
+        Err(error) => return forward::unanswered(&error, fwd),
+    };
+    let received = Received {
+        request_headers: &request.headers,
+        request_time,
+        response_time: node.clock.now(),
+    };
+    if response.status() == StatusCode::OK {
+        update(call, plan, &received, position, &response).await;
+    }
+    strip_hop_by_hop(response.headers_mut());
+    forward::relay(call, response, fwd, reason, plan.decider.as_ref())
+}
+
+async fn update<B>(
+    call: &Call,
+    plan: &Plan,
+    received: &Received<'_>,
+    position: weir_store::Position,
+    response: &Response<B>,
+) {
+    let node = &call.node;
+    let key = plan.key.as_str();
+    let stored = node
+        .memory
+        .get(key, &call.head.headers, received.response_time);
+    let Some(object) = stored.filter(|object| object.status == StatusCode::OK) else {
+        return;
+    };
+    if node.log.verdict(&object) == Verdict::Dead {
+        return;
+    }
+    let headers = object.headers.to_header_map();
+    if !head_agrees(&headers, response.headers(), object.body.len() as u64) {
+        if says_something(response.headers()) {
+            node.memory.remove(key);
+        }
+        return;
+    }
+    let fresh = freshen(&headers, response.headers());
+    if let Judged::Store(head) = store::judge(call, plan, received, object.status, fresh).await {
+        let object = Object {
+            trailers: object.trailers.clone(),
+            ..object_of(plan, *head, object.body.clone(), position)
+        };
+        store::keep(node, &object.into());
+    }
+}
+
+/// Without any of these nothing can be said of the stored bytes.
+fn says_something(head: &HeaderMap) -> bool {
+    [ETAG, LAST_MODIFIED, CONTENT_LENGTH]
+        .iter()
+        .any(|name| head.contains_key(name))
+}
