@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::input::Part;
+use crate::input::{Input, Part};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,13 @@ pub struct Lookup {
     /// Header fields of the request to the origin, at most 64: replaced by one value,
     /// or removed.
     pub origin_headers: Vec<(HeaderName, Option<Vec<Part>>)>,
+}
+
+impl Lookup {
+    /// Whether the key names the digest of the request's content.
+    pub fn keys_content(&self) -> bool {
+        self.key.contains(&Part::Input(Input::BodyDigest))
+    }
 }
 
 /// Forward without looking up or storing.

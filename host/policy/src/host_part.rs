@@ -102,6 +102,10 @@ impl http::HostPart for State {
         self.input(Input::Device)
     }
 
+    fn body_digest(&mut self) -> Made {
+        self.input(Input::BodyDigest)
+    }
+
     fn drop(&mut self, rep: Resource<http::Part>) -> Result<()> {
         self.arena.release(rep.rep());
         Ok(())

@@ -45,6 +45,8 @@ pub enum Input {
     Language(Arc<[String]>),
     /// The class of device.
     Device,
+    /// The digest of the content; absent until the content was read.
+    BodyDigest,
 }
 
 /// What an input is in one request.
@@ -96,6 +98,10 @@ impl Input {
             Self::Cookie(name) => Values::of(head.cookie(name).map(Cow::Borrowed)),
             Self::Language(available) => Values::text(head.language(available)),
             Self::Device => Values::text(head.device().as_str()),
+            Self::BodyDigest => match &head.content {
+                Some(content) => Values::text(content.digest()),
+                None => Values::Absent,
+            },
         }
     }
 }
@@ -122,6 +128,7 @@ impl fmt::Display for Input {
             Self::Cookie(name) => write!(f, "cookie {name}"),
             Self::Language(available) => write!(f, "language of {}", available.join(" ")),
             Self::Device => f.write_str("device"),
+            Self::BodyDigest => f.write_str("body digest"),
         }
     }
 }
@@ -129,6 +136,7 @@ impl fmt::Display for Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content::Content;
     use crate::request::tests::head;
 
     fn one(text: &str) -> Values<'_> {
@@ -187,5 +195,22 @@ mod tests {
             assert_eq!(input.to_string(), name);
         }
         assert_eq!(Input::Param("none".into()).values(&request), Values::Absent);
+    }
+
+    #[test]
+    fn no_content_and_empty_content_differ() {
+        let mut request = head("/", &[]);
+        assert_eq!(Input::BodyDigest.values(&request), Values::Absent);
+        let mut digests = Vec::new();
+        for content in ["", "a", "b"] {
+            request.content = Some(Content::new(content.into()));
+            let Values::One(digest) = Input::BodyDigest.values(&request) else {
+                panic!("no digest of {content:?}");
+            };
+            assert_eq!(digest.len(), 64);
+            digests.push(digest.into_owned());
+        }
+        digests.dedup();
+        assert_eq!(digests.len(), 3);
     }
 }

@@ -12,6 +12,7 @@ mod bindings;
 mod bounds;
 mod capabilities;
 mod compiled_cache;
+mod content;
 mod cookie;
 mod decision;
 mod device;
@@ -44,6 +45,7 @@ pub use capabilities::{
     CAPABILITIES, Grants, HostServices, Kv, KvError, LogLevel, LogSink, RateLimit, RateVerdict,
     TracingLog,
 };
+pub use content::Content;
 pub use decision::{
     Adjustment, Decision, DoNotStore, Lifetime, Lookup, Pass, Reply, ResponseInfo, Selector, Target,
 };

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
+use crate::content::Content;
 use crate::device::{self, DeviceClass};
 use crate::{cookie, language, query};
 
@@ -48,6 +49,9 @@ pub struct RequestHead {
     pub params: SmallVec<[(Arc<str>, Vec<u8>); 2]>,
     /// The client's address.
     pub client: IpAddr,
+    /// Its content, once that has been read because the key names its digest. No policy
+    /// sees it.
+    pub content: Option<Content>,
 }
 
 impl RequestHead {
@@ -139,6 +143,7 @@ pub(crate) mod tests {
             headers: map,
             params: [(Arc::from("id"), b"42".to_vec())].into_iter().collect(),
             client: IpAddr::from([192, 0, 2, 7]),
+            content: None,
         }
     }
 

@@ -69,6 +69,25 @@ async fn a_lookup_carries_everything_that_the_guest_said() {
 }
 
 #[tokio::test]
+async fn a_named_digest_is_not_read() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    let request = request("/content", &[]);
+    let (decision, reads) = policy.on_request(&request, 0, Record::Yes).await.unwrap();
+    let Decision::Lookup(lookup) = decision else {
+        panic!("{decision:?}");
+    };
+    assert!(lookup.keys_content());
+    assert_eq!(lookup.key, [Part::Input(Input::BodyDigest)]);
+    // The guest finds its way by the path; whatever the content, the decision is the same.
+    let read: Vec<_> = reads
+        .list
+        .iter()
+        .map(|read| read.input.to_string())
+        .collect();
+    assert_eq!(read, ["path"]);
+}
+
+#[tokio::test]
 async fn pass_and_respond() {
     let (policy, _) = load(&GUEST, |_| ()).await;
     let call = |path: &'static str| {

@@ -52,6 +52,7 @@ pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malforme
         headers,
         params: SmallVec::new(),
         client,
+        content: None,
     })
 }
 

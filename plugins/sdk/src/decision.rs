@@ -17,7 +17,9 @@ pub enum Decision {
 /// The decision to look an object up, and to store what the origin answers.
 ///
 /// For an unsafe method it names the object that the request changes: the request goes to
-/// the origin, and [`crate::Policy::on_response`] says what becomes invalid.
+/// the origin, and [`crate::Policy::on_response`] says what becomes invalid. Except for a
+/// POST whose key names [`body_digest`](crate::body_digest): with that the policy says that
+/// it only retrieves, like a QUERY; it is looked up and stored, and makes nothing invalid.
 ///
 /// ```
 /// use weir_sdk::{Decision, Lookup, param, text};

@@ -100,8 +100,8 @@ pub mod testing;
 pub use decision::{Decision, Lookup, Pass, Reply};
 pub use event::Event;
 pub use part::{
-    Part, cookie, device, header, language, method, param, path, query, query_only, query_param,
-    query_without, text,
+    Part, body_digest, cookie, device, header, language, method, param, path, query, query_only,
+    query_param, query_without, text,
 };
 #[doc(hidden)]
 pub use policy::Instance;
@@ -115,7 +115,7 @@ pub use span::Span;
 pub mod prelude {
     pub use crate::{
         Decision, Device, Event, Lookup, NoConfig, Part, Pass, Policy, Reply, Request, Response,
-        Selector, Span, cookie, device, header, language, method, param, path, query, query_only,
-        query_param, query_without, text,
+        Selector, Span, body_digest, cookie, device, header, language, method, param, path, query,
+        query_only, query_param, query_without, text,
     };
 }

@@ -36,6 +36,8 @@ pub enum Part {
     Language(Vec<String>),
     /// The class of the client's device: `desktop`, `mobile`, `tablet`, `bot`.
     Device,
+    /// A digest of the request's content.
+    BodyDigest,
 }
 
 /// Text of the policy's own, at most 1,024 bytes.
@@ -103,6 +105,15 @@ pub fn device() -> Part {
     Part::Device
 }
 
+/// A digest of the content of a QUERY or a POST; absent for a request without. The host adds
+/// the method, Content-Type, Content-Encoding and Content-Language to a key that names it.
+///
+/// A POST whose key names it is looked up and stored, so it must be one that only retrieves:
+/// see [`crate::Lookup`].
+pub fn body_digest() -> Part {
+    Part::BodyDigest
+}
+
 impl Part {
     pub(crate) fn to_host(&self) -> wit::Part {
         match self {
@@ -117,6 +128,7 @@ impl Part {
             Self::Cookie(name) => wit::Part::cookie(name),
             Self::Language(available) => wit::Part::language(available),
             Self::Device => wit::Part::device(),
+            Self::BodyDigest => wit::Part::body_digest(),
         }
     }
 }

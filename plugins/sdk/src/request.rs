@@ -148,10 +148,19 @@ impl<'a> Request<'a> {
         )
     }
 
-    /// Is the method one that changes nothing (GET, HEAD, OPTIONS, TRACE)? RFC 9110
+    /// Is the method one that changes nothing (GET, HEAD, OPTIONS, TRACE, QUERY)? RFC 9110
     /// section 9.2.1. Reads the method.
     pub fn is_safe(&self) -> bool {
-        matches!(self.method().as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+        matches!(
+            self.method().as_str(),
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY"
+        )
+    }
+
+    /// Is the method QUERY (RFC 10008), whose content says what is asked for? Its key must
+    /// name [`body_digest`](crate::body_digest), or it is forwarded. Reads the method.
+    pub fn is_query(&self) -> bool {
+        self.method() == "QUERY"
     }
 
     /// The best of `available` for Accept-Language, by RFC 4647 lookup with weights; the

@@ -106,6 +106,7 @@ pub(crate) fn request(target: &str, headers: &[(&'static str, &str)]) -> Arc<Req
         headers: map,
         params: [(Arc::from("id"), b"42".to_vec())].into_iter().collect(),
         client: IpAddr::from([192, 0, 2, 7]),
+        content: None,
     })
 }
 

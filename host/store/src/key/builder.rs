@@ -7,7 +7,7 @@ use super::{Key, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 ///
 /// A part is escaped: `%`, `:`, `|`, `{`, `}`, `,`, `~`, space, control and non-ASCII
 /// bytes become `%XX`. An absent value is `~`, an empty one is empty, repeated ones
-/// are joined by `,`. The target of a plain key keeps its `%XX` as sent; there the
+/// are joined by `,`; a method begins with `~`. The target of a plain key keeps its `%XX` as sent; there the
 /// bytes that may not stand for themselves become `#XX`, `#` being the one character
 /// that no path or query can hold.
 #[derive(Debug, Default)]
@@ -105,6 +105,15 @@ impl KeyBuilder {
         self
     }
 
+    /// Adds the method of a request whose content is part of its key: `~POST`. No other
+    /// part can look like it, so that what comes before and after cannot be mistaken for
+    /// parts of a key of another method.
+    pub fn method(&mut self, method: &str) -> &mut Self {
+        self.text.push_str(":~");
+        escape(&mut self.text, method.as_bytes(), '%', is_part_byte);
+        self
+    }
+
     /// The key so far: borrow it for a lookup.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -180,9 +189,9 @@ pub(super) fn is_name(text: &str) -> bool {
     let mut parts = text.split(':');
     parts.next().is_some_and(is_namespace)
         && parts.all(|part| {
-            part == "~"
-                || part
-                    .bytes()
-                    .all(|b| is_part_byte(b) || matches!(b, b'%' | b','))
+            part.strip_prefix('~')
+                .unwrap_or(part)
+                .bytes()
+                .all(|b| is_part_byte(b) || matches!(b, b'%' | b','))
         })
 }

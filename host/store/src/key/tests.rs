@@ -6,6 +6,7 @@ use super::*;
 enum Part {
     Absent,
     Values(Vec<Vec<u8>>),
+    Method(String),
 }
 
 fn build(origin: Option<&str>, namespace: &str, parts: &[Part]) -> KeyBuilder {
@@ -19,6 +20,7 @@ fn build(origin: Option<&str>, namespace: &str, parts: &[Part]) -> KeyBuilder {
         match part {
             Part::Absent => builder.absent(),
             Part::Values(values) => builder.values(values.iter().map(Vec::as_slice)),
+            Part::Method(method) => builder.method(method),
         };
     }
     builder
@@ -31,6 +33,7 @@ fn parts() -> impl Strategy<Value = Vec<Part>> {
     let part = prop_oneof![
         1 => Just(Part::Absent),
         4 => prop::collection::vec(value, 1..4).prop_map(Part::Values),
+        1 => "[A~|%]{1,3}".prop_map(Part::Method),
     ];
     prop::collection::vec(part, 0..4)
 }
