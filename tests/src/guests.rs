@@ -15,7 +15,7 @@ pub struct Guests {
 }
 
 /// The folders under `plugins/` that are built.
-const BUILT: [&str; 3] = ["charity", "static-site", "misbehaving"];
+const BUILT: [&str; 4] = ["charity", "static-site", "graphql", "misbehaving"];
 
 impl Guests {
     /// The reference policy of the charity system.
@@ -26,6 +26,11 @@ impl Guests {
     /// The policy for static sites.
     pub fn static_site(&self) -> PathBuf {
         self.dir.join("static-site.wasm")
+    }
+
+    /// The policy for queries in a request's content.
+    pub fn graphql(&self) -> PathBuf {
+        self.dir.join("graphql.wasm")
     }
 
     /// The policy that does, on request, everything a policy must not.

@@ -16,6 +16,7 @@ mod router;
 mod server;
 mod settings;
 mod tee;
+mod upload;
 mod upstream;
 
 pub use body::{Body, BodyError};

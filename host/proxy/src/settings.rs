@@ -101,6 +101,8 @@ pub struct CacheSettings {
     pub longest_life: Duration,
     /// Bodies above this many bytes are streamed and not stored.
     pub max_object: u64,
+    /// Requests with more content than this many bytes are not looked up by it.
+    pub max_keyed_body: u64,
     /// How long a key is remembered as uncacheable.
     pub uncacheable_for: Duration,
     /// For how long after its lifetime an object may stand in for an origin that cannot be

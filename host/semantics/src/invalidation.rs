@@ -42,6 +42,16 @@ pub fn uris_to_invalidate(
     uris
 }
 
+/// Whether a response says that its content is what a GET of `target` would have brought:
+/// it has one Content-Location, and that is the target (RFC 9110 sections 8.7 and 9.3.3).
+pub fn represents_target(target: &Uri, response: &HeaderMap) -> bool {
+    let mut lines = response.get_all(CONTENT_LOCATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    resolve(target, line.as_bytes()).is_some_and(|uri| uri == *target)
+}
+
 /// Resolves a reference (RFC 3986 section 5.2); `None` when it is invalid or leads to
 /// another origin.
 fn resolve(target: &Uri, reference: &[u8]) -> Option<Uri> {
@@ -185,6 +195,40 @@ mod tests {
         for status in [400, 404, 500, 599] {
             assert!(invalid("http://a.test/x", status, &[("location", "/y")]).is_empty());
         }
+    }
+
+    #[test]
+    fn a_response_represents_its_target_only_where_it_says_so() {
+        let target: Uri = "http://a.test/b?c".parse().unwrap();
+        let represents = |lines: &[&str]| {
+            let mut response = HeaderMap::new();
+            for line in lines {
+                response.append(CONTENT_LOCATION, HeaderValue::from_str(line).unwrap());
+            }
+            represents_target(&target, &response)
+        };
+        for same in [
+            "/b?c",
+            "http://a.test/b?c",
+            "http://A.test:80/b?c",
+            "?c",
+            "b?c",
+            "./b?c#d",
+        ] {
+            assert!(represents(&[same]), "{same}");
+        }
+        for other in [
+            "/b",
+            "/b?C",
+            "/B?c",
+            "https://a.test/b?c",
+            "http://b.test/b?c",
+            "/b?c/",
+        ] {
+            assert!(!represents(&[other]), "{other}");
+        }
+        assert!(!represents(&[]));
+        assert!(!represents(&["/b?c", "/b?c"]));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | What does the client have already? | [`evaluate`], [`range()`] | RFC 9110 §13, §14 |
 //! | How is it validated, and what does a 304 change? | [`conditional_headers`], [`validates`], [`freshen`] | RFC 9111 §3.2, §4.3 |
 //! | What does an unsafe request make invalid? | [`uris_to_invalidate`] | RFC 9111 §4.4 |
+//! | May a response to POST answer a GET? | [`represents_target`] | RFC 9110 §9.3.3 |
 //! | Which fields stop here? | [`strip_hop_by_hop`] | RFC 9110 §7.6.1 |
 //! | What is it purged by? | [`response_tags`] | |
 //! | Which part is it, and what does it answer? | [`Part`], [`same_representation`] | RFC 9110 §15.3.7, RFC 9111 §3.3, §3.4 |
@@ -45,7 +46,7 @@ pub use directives::{MaxStale, RequestDirectives, ResponseDirectives};
 pub use freshness::Freshness;
 pub use groups::{cache_groups, groups_to_invalidate};
 pub use hop::strip_hop_by_hop;
-pub use invalidation::uris_to_invalidate;
+pub use invalidation::{represents_target, uris_to_invalidate};
 pub use partial::{Part, same_representation};
 pub use range::{Range, content_range, range, unsatisfied_range};
 pub use reuse::{Reuse, Why, may_serve_disconnected, may_serve_on_error, reuse};

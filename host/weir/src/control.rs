@@ -131,7 +131,13 @@ impl Control for NodeControl {
         let explained = self
             .0
             .node
-            .explain(request.method, &request.url, request.headers, None)
+            .explain(
+                request.method,
+                &request.url,
+                request.headers,
+                Bytes::new(),
+                None,
+            )
             .await;
         match explained {
             Ok(explanation) => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use weir_proxy::{Assumed, Explanation, Outcome};
@@ -20,12 +21,15 @@ pub(crate) struct ExplainArgs {
     /// The configuration file.
     #[arg(short, long, default_value = "weir.toml")]
     config: PathBuf,
-    /// The request method.
-    #[arg(short = 'X', long, default_value = "GET")]
-    method: String,
+    /// The request method [default: GET].
+    #[arg(short = 'X', long)]
+    method: Option<String>,
     /// A request header field: 'name: value'. Repeatable.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
+    /// The content of the request; `@FILE` reads it from a file. Without -X it is a POST.
+    #[arg(short = 'd', long = "data")]
+    data: Option<String>,
     /// The status of the response to assume.
     #[arg(long, default_value_t = 200)]
     status: u16,
@@ -52,10 +56,14 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if url.scheme().is_none() || url.authority().is_none() {
         bail!("{:?} is not absolute; write http://HOST/PATH", args.url);
     }
-    let method: Method = args
-        .method
-        .parse()
-        .with_context(|| format!("{:?} is not a method; write e.g. GET", args.method))?;
+    let method = match (&args.method, &args.data) {
+        (None, None) => Method::GET,
+        (None, Some(_)) => Method::POST,
+        (Some(text), _) => text
+            .parse()
+            .with_context(|| format!("{text:?} is not a method; write e.g. GET"))?,
+    };
+    let content = content(args.data.as_deref())?;
     let headers = header_map(&args.headers)?;
     let assumed = Assumed {
         status: StatusCode::from_u16(args.status)
@@ -70,7 +78,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let app = App::start(offline).await?;
         anyhow::Ok(
             app.node
-                .explain(method, &url, headers, Some(assumed))
+                .explain(method, &url, headers, content, Some(assumed))
                 .await?,
         )
     })?;
@@ -80,6 +88,21 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         print(&explanation);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn content(data: Option<&str>) -> anyhow::Result<Bytes> {
+    match data {
+        None => Ok(Bytes::new()),
+        Some(text) => match text.strip_prefix('@') {
+            Some(file) => {
+                let read = std::fs::read(file);
+                Ok(read
+                    .with_context(|| format!("{file} cannot be read"))?
+                    .into())
+            }
+            None => Ok(Bytes::copy_from_slice(text.as_bytes())),
+        },
+    }
 }
 
 fn header_map(lines: &[String]) -> anyhow::Result<HeaderMap> {

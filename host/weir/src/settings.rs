@@ -5,7 +5,8 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use weir_policy::{Grants, Limits, PolicySpec};
 use weir_proxy::{
-    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings, UpstreamSettings,
+    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings,
+    UpstreamSettings,
 };
 use weir_store::log::Limits as LogLimits;
 use weir_store::redis::RedisConfig;
@@ -30,6 +31,7 @@ pub(crate) fn cache(config: &Config) -> CacheSettings {
     CacheSettings {
         longest_life: config.cache.longest_life,
         max_object: config.cache.max_object,
+        max_keyed_body: config.cache.max_keyed_body,
         uncacheable_for: config.cache.uncacheable_for,
         disconnected: config.cache.disconnected,
         targeted: config.cache.targeted.clone(),

@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
+use http_body::Body as _;
 use weir_policy::{Adjustment, Policy};
 use weir_semantics::{
-    Exchange, Fwd, assess, groups_to_invalidate, strip_hop_by_hop, uris_to_invalidate,
+    Exchange, Fwd, assess, groups_to_invalidate, represents_target, strip_hop_by_hop,
+    uris_to_invalidate,
 };
 use weir_store::Position;
 use weir_store::log::{Receipt, Selector, Target};
 
 use super::call::{Answer, Call};
-use super::fill::object_of;
+use super::fill::{is_chunked, object_of};
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
 use super::{decide, forward, invalidate, origin};
 use crate::body::Body;
 use crate::tee::TeeBody;
+use crate::upload::Upload;
 use crate::upstream::OriginBody;
 
 /// What is known of a forwarded request besides the request.
@@ -32,16 +34,45 @@ pub(super) struct Forward {
     pub(super) note: Bytes,
     /// Whose `on-response` is called.
     pub(super) decider: Option<Decider>,
+    /// The policy says that it only retrieves, whatever the method says.
+    pub(super) retrieves: bool,
+}
+
+impl Forward {
+    /// GET, HEAD and the like: nothing they do can make a stored response invalid.
+    fn retrieves(&self, method: &Method) -> bool {
+        self.retrieves || method.is_safe()
+    }
 }
 
 /// Forwards a request that names the object it changes.
-pub(super) async fn change(call: &Call, plan: Plan, body: Incoming) -> Answer {
+pub(super) async fn change(call: &Call, plan: Plan, body: Upload) -> Answer {
     let details = Forward {
         reason: Cow::Borrowed("method"),
         note: plan.note.clone(),
         decider: plan.decider.clone(),
+        retrieves: false,
     };
     forward(call, Some(plan), body, details).await
+}
+
+/// Forwards a request whose content should have been in its key and is not.
+pub(super) async fn unkeyed(
+    call: &Call,
+    plan: Option<Plan>,
+    body: Upload,
+    reason: &'static str,
+) -> Answer {
+    let details = Forward {
+        reason: Cow::Borrowed(reason),
+        note: plan
+            .as_ref()
+            .map(|plan| plan.note.clone())
+            .unwrap_or_default(),
+        decider: plan.as_ref().and_then(|plan| plan.decider.clone()),
+        retrieves: true,
+    };
+    forward(call, plan, body, details).await
 }
 
 /// Forwards a request, and purges what the response makes invalid. A change goes on in a
@@ -49,10 +80,10 @@ pub(super) async fn change(call: &Call, plan: Plan, body: Incoming) -> Answer {
 pub(super) async fn forward(
     call: &Call,
     plan: Option<Plan>,
-    body: Incoming,
+    body: Upload,
     details: Forward,
 ) -> Answer {
-    if is_known_to_retrieve(&call.head.method) {
+    if details.retrieves(&call.head.method) {
         return carried_out(call, plan, body, details).await;
     }
     let call = call.clone();
@@ -68,10 +99,10 @@ pub(super) async fn forward(
     })
 }
 
-async fn carried_out(call: &Call, plan: Option<Plan>, body: Incoming, details: Forward) -> Answer {
+async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: Forward) -> Answer {
     let node = &call.node;
     let since = node.log.position();
-    let fwd = match is_known_to_retrieve(&call.head.method) {
+    let fwd = match details.retrieves(&call.head.method) {
         true => Fwd::Bypass,
         false => Fwd::Method,
     };
@@ -100,9 +131,15 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Incoming, details: F
     };
     let adjusted = adjust(call, &details, &received, &mut response).await;
     let receipt = purge(call, plan.as_ref(), &details, &response, adjusted.as_ref()).await;
+    // Nothing tells a whole body from a cut one where the end is the connection's.
+    let delimited = response.body().size_hint().exact().is_some() || is_chunked(response.headers());
     strip_hop_by_hop(response.headers_mut());
     let write_through = adjusted
-        .filter(|adjustment| adjustment.write_through)
+        .filter(|adjustment| {
+            delimited
+                && !details.retrieves
+                && (adjustment.write_through || answers_get(call, &response))
+        })
         .zip(plan)
         .zip(receipt);
     let mut answer = match write_through {
@@ -127,9 +164,12 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Incoming, details: F
     answer
 }
 
-/// GET, HEAD and the like: nothing they do can make a stored response invalid.
-fn is_known_to_retrieve(method: &Method) -> bool {
-    method.is_safe()
+/// RFC 9110 section 9.3.3: the response to a POST that says it is what the target is now.
+/// A policy says that itself.
+fn answers_get(call: &Call, response: &Response<OriginBody>) -> bool {
+    call.head.method == Method::POST
+        && call.route.policy.is_none()
+        && represents_target(&invalidate::uri_of(&call.head), response.headers())
 }
 
 /// The policy that decided, or, when none did, the route's.
@@ -192,7 +232,7 @@ async fn purge(
     adjustment: Option<&Adjustment>,
 ) -> Option<Receipt> {
     let mut selectors = Vec::new();
-    let changes = !is_known_to_retrieve(&call.head.method);
+    let changes = !details.retrieves(&call.head.method);
     let succeeded = response.status().is_success() || response.status().is_redirection();
     if changes && succeeded {
         let target = invalidate::uri_of(&call.head);

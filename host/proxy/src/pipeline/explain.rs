@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Serialize;
 use weir_policy::{Answer, Decision, Input, Part, Read, ReadInput, Record, RequestHead};
@@ -12,6 +13,7 @@ use weir_store::Object;
 
 use super::assess::{Found, find_in_memory};
 use super::call::Call;
+use super::content;
 use super::invalidate;
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
@@ -143,8 +145,8 @@ pub struct Stored {
 }
 
 impl Node {
-    /// Explains a request that nobody sent, and what would become of an `assumed` response
-    /// to it. Policies with capabilities use them.
+    /// Explains a request that nobody sent, with this content (empty for none), and what
+    /// would become of an `assumed` response to it. Policies with capabilities use them.
     ///
     /// # Errors
     /// See [`ExplainError`].
@@ -153,10 +155,12 @@ impl Node {
         method: Method,
         url: &Uri,
         headers: HeaderMap,
+        content: Bytes,
         assumed: Option<Assumed>,
     ) -> Result<Explanation, ExplainError> {
         let client = IpAddr::from([127, 0, 0, 1]);
-        let head = request::synthetic(method, url, headers, client)?;
+        let mut head = request::synthetic(method, url, headers, client)?;
+        head.content = content::assumed(&head.method, content);
         let no_route = ExplainError::NoRoute {
             host: head.host.to_string(),
             path: head.path().to_owned(),
@@ -236,6 +240,23 @@ impl Node {
                     policy: slot.current.clone(),
                     label: Arc::clone(&slot.label),
                 };
+                let keyed = lookup.keys_content();
+                if let Some(reason) = content::obstacle_of(head, self.cache.max_keyed_body)
+                    && keyed
+                {
+                    explanation.decision = "pass";
+                    explanation.reason = Some(reason.to_owned());
+                    return None;
+                }
+                if keyed && head.content.is_some() {
+                    let added = [
+                        "method",
+                        "content-type",
+                        "content-encoding",
+                        "content-language",
+                    ];
+                    explanation.key_parts.extend(added.map(str::to_owned));
+                }
                 match Plan::of_policy(route, head, &lookup, decider) {
                     Ok(plan) => Some(plan),
                     Err(error) => {

@@ -383,7 +383,7 @@ pub(super) fn has_no_end(headers: &http::HeaderMap, body: &OriginBody) -> bool {
 }
 
 /// Does the response end with its own last chunk? HTTP/2 would too; origins speak 1.1.
-fn is_chunked(headers: &http::HeaderMap) -> bool {
+pub(super) fn is_chunked(headers: &http::HeaderMap) -> bool {
     headers
         .get(TRANSFER_ENCODING)
         .is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"))

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use weir_semantics::{CacheStatus, Fwd, strip_hop_by_hop};
 
 use super::assess::detail;
@@ -16,12 +15,13 @@ use super::plan::{Decider, Plan};
 use super::serve::CACHE_STATUS;
 use crate::body::Body;
 use crate::metrics::{ResultKind, status_class};
+use crate::upload::Upload;
 use crate::upstream::{OriginBody, OriginRequest, UpstreamError};
 
 /// Forwards a request that nothing is looked up for.
 pub(super) async fn pass(
     call: &Call,
-    body: Incoming,
+    body: Upload,
     reason: &str,
     note: Bytes,
     decider: Option<Decider>,
@@ -34,6 +34,7 @@ pub(super) async fn pass(
             reason: Cow::Owned(reason.to_owned()),
             note,
             decider,
+            retrieves: false,
         },
     )
     .await
@@ -55,7 +56,7 @@ pub(super) async fn planned(call: &Call, plan: &Plan, fwd: Fwd, reason: &'static
 pub(super) async fn send(
     call: &Call,
     request: &OriginRequest,
-    body: Option<Incoming>,
+    body: Option<Upload>,
 ) -> Result<Response<OriginBody>, UpstreamError> {
     let metrics = call.node.metrics();
     let upstream = &call.route.upstream;

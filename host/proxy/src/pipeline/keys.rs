@@ -1,11 +1,16 @@
 //! From a policy's parts to keys, tags, selectors and origin targets: here the named
 //! inputs are filled in.
 
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
 use http::uri::PathAndQuery;
 use weir_policy::{Input, Part, RequestHead, Values};
 use weir_store::{Key, KeyBuilder, KeyError};
 
 use crate::generation::Route;
+
+/// What says how the content is to be read: with the content, it is what a QUERY asks
+/// (RFC 10008 section 2.7).
+const OF_CONTENT: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -80,20 +85,33 @@ fn add_parts(
             Part::Text(text) => {
                 builder.part(text.as_bytes());
             }
-            Part::Input(input) => match head.map(|head| input.values(head)) {
-                None | Some(Values::Absent) => {
-                    builder.absent();
-                }
-                Some(Values::One(value)) => {
-                    builder.part(&value);
-                }
-                Some(Values::Many(values)) => {
-                    builder.values(values.iter().map(AsRef::as_ref));
-                }
-            },
+            Part::Input(input) => add_values(builder, head.map(|head| input.values(head))),
+        }
+    }
+    if let Some(head) = head
+        && head.content.is_some()
+        && parts.contains(&Part::Input(Input::BodyDigest))
+    {
+        builder.method(head.method.as_str());
+        for name in OF_CONTENT {
+            add_values(builder, Some(Input::Header(name).values(head)));
         }
     }
     Ok(())
+}
+
+fn add_values(builder: &mut KeyBuilder, values: Option<Values<'_>>) {
+    match values {
+        None | Some(Values::Absent) => {
+            builder.absent();
+        }
+        Some(Values::One(value)) => {
+            builder.part(&value);
+        }
+        Some(Values::Many(values)) => {
+            builder.values(values.iter().map(AsRef::as_ref));
+        }
+    }
 }
 
 /// The concatenation of parts, for tags: repeated values are joined by a comma, absent

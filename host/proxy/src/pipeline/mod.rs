@@ -5,6 +5,7 @@
 mod assess;
 mod call;
 mod change;
+mod content;
 mod decide;
 pub(crate) mod explain;
 mod fill;
@@ -45,6 +46,7 @@ use crate::metrics::ResultKind;
 use crate::node::Node;
 use crate::request::{self, Malformed};
 use crate::settings::RedisDown;
+use crate::upload::Upload;
 
 thread_local! {
     /// The buffer that keys of hits are written to.
@@ -240,7 +242,8 @@ fn no_route() -> Response<Body> {
 }
 
 /// Everything but hits in memory.
-async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<Body> {
+async fn slow(mut call: Call, body: Incoming, decided: Option<Decided>) -> Response<Body> {
+    let body = Upload::from(body);
     let decided = match decided {
         Some(decided) => decided,
         None => decide(&call.node, &call.route, &call.head, call.now).await,
@@ -259,10 +262,11 @@ async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<
             decider,
         } => forward::pass(&call, body, &reason, note, decider).await,
         Decided::Plain => match Plan::plain(&call.route, &call.head) {
-            Ok(plan) => dispatch(&call, plan, body).await,
-            Err(error) => unplanned(&call, body, &error).await,
+            Ok(plan) => dispatch(&call, plan, content::Body::Left(body)).await,
+            Err(error) => unplanned(&call, content::Body::Left(body), &error).await,
         },
         Decided::Lookup(lookup, decider) => {
+            let body = content::read(&mut call, &lookup, body).await;
             match Plan::of_policy(&call.route, &call.head, &lookup, decider) {
                 Ok(plan) => dispatch(&call, plan, body).await,
                 Err(error) => unplanned(&call, body, &error).await,
@@ -277,7 +281,15 @@ async fn slow(call: Call, body: Incoming, decided: Option<Decided>) -> Response<
     finish(&call.node, &call.route, &call.head, call.started, answer)
 }
 
-async fn dispatch(call: &Call, plan: Plan, body: Incoming) -> Answer {
+async fn dispatch(call: &Call, plan: Plan, body: content::Body) -> Answer {
+    let body = match body {
+        content::Body::Keyed => return lookup::lookup(call, plan).await,
+        content::Body::Unkeyed(body, reason) => {
+            return change::unkeyed(call, Some(plan), body, reason).await;
+        }
+        content::Body::Failed(answer) => return *answer,
+        content::Body::Left(body) => body,
+    };
     if !is_retrieval(&call.head.method) {
         return change::change(call, plan, body).await;
     }
@@ -290,9 +302,20 @@ async fn dispatch(call: &Call, plan: Plan, body: Incoming) -> Answer {
 }
 
 /// A decision that cannot be carried out is forwarded: passing is always safe.
-async fn unplanned(call: &Call, body: Incoming, error: &plan::PlanError) -> Answer {
+async fn unplanned(call: &Call, body: content::Body, error: &plan::PlanError) -> Answer {
     tracing::warn!(route = %call.route.label, %error, "a request was passed: its key cannot be made");
-    forward::pass(call, body, "no-key", Bytes::new(), None).await
+    let body = match body {
+        content::Body::Left(body) => {
+            return forward::pass(call, body, "no-key", Bytes::new(), None).await;
+        }
+        content::Body::Failed(answer) => return *answer,
+        content::Body::Unkeyed(body, _) => body,
+        content::Body::Keyed => match &call.head.content {
+            Some(content) => content.bytes().clone().into(),
+            None => Bytes::new().into(),
+        },
+    };
+    change::unkeyed(call, None, body, "no-key").await
 }
 
 fn respond(reply: &Reply, label: &str) -> Answer {

@@ -30,22 +30,39 @@ pub(crate) fn forwarded(head: &RequestHead, plan: Option<&Plan>) -> OriginReques
         method: head.method.clone(),
         target,
         headers,
+        content: content_of(head),
     }
 }
 
 /// The request whose response may be stored: a GET for the whole representation, made
-/// conditional when there is one to confirm.
+/// conditional when there is one to confirm; or what the client sent, where its content is
+/// in the key. A POST is never conditional, since its conditions are about what it would
+/// change (RFC 9110 section 13.2.1).
 pub(crate) fn fetch(head: &RequestHead, plan: &Plan, base: Option<&Object>) -> OriginRequest {
     let mut headers = end_to_end(head);
     strip_conditions(&mut headers);
-    if let Some(base) = base {
+    if let Some(base) = base
+        && head.method != Method::POST
+    {
         headers.extend(conditional_headers(&base.headers.to_header_map()));
     }
     let target = edit(head, Some(plan), &mut headers);
     OriginRequest {
-        method: Method::GET,
+        method: match head.content {
+            Some(_) => head.method.clone(),
+            None => Method::GET,
+        },
         target,
         headers,
+        content: content_of(head),
+    }
+}
+
+/// What was read because the key names it. All else is streamed.
+fn content_of(head: &RequestHead) -> Bytes {
+    match &head.content {
+        Some(content) => content.bytes().clone(),
+        None => Bytes::new(),
     }
 }
 

@@ -89,17 +89,11 @@ pub(super) async fn ask(
     status: StatusCode,
     headers: &Arc<HeaderMap>,
 ) -> Result<(Assessment, Adjustment), CallError> {
-    let assessment = assess(
-        &Exchange {
-            method: &Method::GET,
-            request_headers: received.request_headers,
-            status,
-            response_headers: headers,
-            request_time: received.request_time,
-            response_time: received.response_time,
-        },
-        &call.route.rules,
-    );
+    let assessment = assess(&as_get(received, status, headers), &call.route.rules);
+    let assessment = match call.head.method {
+        Method::POST => explicit_only(assessment),
+        _ => assessment,
+    };
     let Some(decider) = &plan.decider else {
         return Ok((assessment, Adjustment::default()));
     };
@@ -116,6 +110,26 @@ pub(super) async fn ask(
         .on_response(&call.head, info, call.now.as_millis())
         .await?;
     Ok((assessment, adjustment))
+}
+
+/// The exchange as if a GET had been made: what is stored is what its key says.
+fn as_get<'a>(received: &Received<'a>, status: StatusCode, headers: &'a HeaderMap) -> Exchange<'a> {
+    Exchange {
+        method: &Method::GET,
+        request_headers: received.request_headers,
+        status,
+        response_headers: headers,
+        request_time: received.request_time,
+        response_time: received.response_time,
+    }
+}
+
+/// A response to POST is not stored for what a heuristic says (RFC 9110 section 9.3.3).
+fn explicit_only(mut assessment: Assessment) -> Assessment {
+    if assessment.refusal.is_none() && assessment.freshness.heuristic {
+        assessment.refusal = Some(Refusal::NoFreshness);
+    }
+    assessment
 }
 
 /// What `on-response` is shown.
@@ -254,16 +268,14 @@ pub(super) fn judge_write_through(
     adjustment: &Adjustment,
 ) -> Judged {
     let assessment = assess(
-        &Exchange {
-            method: &Method::GET,
-            request_headers: received.request_headers,
-            status: StatusCode::OK,
-            response_headers: headers,
-            request_time: received.request_time,
-            response_time: received.response_time,
-        },
+        &as_get(received, StatusCode::OK, headers),
         &call.route.rules,
     );
+    // Without the policy's word, only what RFC 9110 section 9.3.3 lets answer a GET.
+    let assessment = match adjustment.write_through {
+        true => assessment,
+        false => explicit_only(assessment),
+    };
     let headers = Arc::new(headers.clone());
     decide_storage(
         call,

@@ -12,8 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
+use http_body_util::{Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -23,9 +22,10 @@ pub use self::error::{UpstreamError, UpstreamErrorKind};
 use self::request_body::{ClientBody, Progress};
 use self::servers::Servers;
 use crate::settings::UpstreamSettings;
+use crate::upload::Upload;
 
-/// The body of a request to an origin: none, or what the client sends.
-type RequestBody = Either<Empty<Bytes>, ClientBody>;
+/// The body of a request to an origin: at hand (most are empty), or what the client sends.
+type RequestBody = Either<Full<Bytes>, ClientBody>;
 
 /// A request on its way to an origin, without the server's address.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct OriginRequest {
     pub target: PathAndQuery,
     /// End-to-end header fields, Host included.
     pub headers: HeaderMap,
+    /// The content, where it is at hand: what [`Upstream::fetch`] sends.
+    pub content: Bytes,
 }
 
 /// A named group of servers with its connection pool. Outlives generations.
@@ -92,7 +94,7 @@ impl Upstream {
         &self.settings
     }
 
-    /// Sends a request without a body. A server that refuses the connection is set
+    /// Sends a request whose content, if any, is at hand. A server that refuses the connection is set
     /// aside, and the next one tried, as often as `retries` allows.
     ///
     /// # Errors
@@ -105,7 +107,11 @@ impl Upstream {
         loop {
             let progress = Progress::new();
             let result = self
-                .send_once(request, Either::Left(Empty::new()), &progress)
+                .send_once(
+                    request,
+                    Either::Left(Full::new(request.content.clone())),
+                    &progress,
+                )
                 .await;
             match result {
                 Err(error) if error.is_connect() && attempt < self.settings.retries => attempt += 1,
@@ -121,7 +127,7 @@ impl Upstream {
     pub async fn forward(
         &self,
         request: &OriginRequest,
-        body: Incoming,
+        body: Upload,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let progress = Progress::new();
         let body = ClientBody::new(body, progress.clone());

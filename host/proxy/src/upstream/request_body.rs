@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use crate::upload::Upload;
 
 /// When a request body last moved.
 #[derive(Debug, Clone)]
@@ -40,12 +41,12 @@ impl Progress {
 /// A client's body.
 #[derive(Debug)]
 pub(super) struct ClientBody {
-    inner: Incoming,
+    inner: Upload,
     progress: Progress,
 }
 
 impl ClientBody {
-    pub(super) fn new(inner: Incoming, progress: Progress) -> Self {
+    pub(super) fn new(inner: Upload, progress: Progress) -> Self {
         Self { inner, progress }
     }
 }

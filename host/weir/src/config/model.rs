@@ -128,6 +128,8 @@ pub(crate) struct Cache {
     pub(crate) longest_life: Duration,
     /// Largest body that is stored, in bytes; at most the memory's capacity.
     pub(crate) max_object: u64,
+    /// Largest content of a request that stands in a key, in bytes.
+    pub(crate) max_keyed_body: u64,
     /// How long it is remembered that a response could not be stored.
     pub(crate) uncacheable_for: Duration,
     /// For how long a stale object may stand in for an origin that cannot be reached.

@@ -113,6 +113,9 @@ table! {
         longest_life: Duration, = "30d", in "1s"..="3650d";
         /// Largest response that is stored; a larger one is streamed through.
         max_object: Size, absent "an eighth of `memory.capacity`, at most `\"64MiB\"`", in "1KiB"..="1GiB";
+        /// Largest content of a request that a policy's key may name by its digest. It is read whole before the lookup;
+        /// a request with more is forwarded.
+        max_keyed_body: Size, = "64KiB", in "1KiB"..="16MiB";
         /// How long it is remembered that a response could not be stored.
         uncacheable_for: Duration, = "120s", in "0s"..="1h";
         /// For how long after its lifetime an object may be served while its origin cannot be reached, unless the

@@ -162,6 +162,7 @@ fn resolve_cache(
             Some(size) => size.value.0,
             None => (memory?.capacity / 8).min(MAX_OBJECT),
         },
+        max_keyed_body: bytes(&raw.max_keyed_body)?,
         uncacheable_for: value(&raw.uncacheable_for)?,
         disconnected: value(&raw.disconnected)?,
         targeted: raw.targeted.as_ref().map_or_else(Vec::new, |list| {
