@@ -37,4 +37,4 @@ pub use poll::until;
 pub use redis_server::RedisServer;
 pub use relay::Relay;
 pub use scratch::Scratch;
-pub use weir::{Config, Weir, weir_command};
+pub use weir::{Config, Run, Weir, weir_command};

@@ -30,7 +30,7 @@ pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
 pub use server::{bind, serve};
 pub use settings::{
-    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings, UpstreamSettings,
-    route_label,
+    CacheSettings, OnPolicyError, Overrides, RedisDown, RouteSettings, ServerSettings,
+    UpstreamSettings, route_label,
 };
 pub use upstream::{OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind};

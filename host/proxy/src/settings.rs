@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
+pub use weir_semantics::Overrides;
 
 /// Where a node listens, and how patient it is with clients.
 #[derive(Debug, Clone)]
@@ -92,6 +93,8 @@ pub struct RouteSettings {
     pub store_set_cookie: bool,
     /// Lifetimes of errors that say nothing of their own.
     pub negative: Vec<(StatusCode, Duration)>,
+    /// What protects users and a lifetime of the policy's overrides nevertheless.
+    pub may_override: Overrides,
 }
 
 /// Bounds of the cache as a whole.

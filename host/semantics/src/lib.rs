@@ -50,7 +50,7 @@ pub use invalidation::{represents_target, uris_to_invalidate};
 pub use partial::{Part, same_representation};
 pub use range::{Range, content_range, range, unsatisfied_range};
 pub use reuse::{Reuse, Why, may_serve_disconnected, may_serve_on_error, reuse};
-pub use storable::{Assessment, Exchange, Refusal, Rules, assess};
+pub use storable::{Assessment, Exchange, Overrides, Refusal, Rules, assess, assess_overridden};
 pub use tags::{LONGEST_TAG, MOST_TAGS, TagError, response_tags};
 pub use time::Timestamp;
 pub use vary::{VaryFields, VaryKey, VaryRule};

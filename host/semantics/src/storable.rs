@@ -48,6 +48,18 @@ pub struct Rules {
     pub disconnected: Duration,
 }
 
+/// Which refusals the operator lets a policy override, by name, though they protect users.
+/// The others never are: `no-store` least of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// [`Refusal::Private`].
+    pub private: bool,
+    /// [`Refusal::Authorization`].
+    pub authorization: bool,
+    /// [`Refusal::SetCookie`].
+    pub set_cookie: bool,
+}
+
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -98,7 +110,8 @@ impl Refusal {
     }
 
     /// Whether storing it nevertheless could serve one user's response to another, or a
-    /// wrong one to anybody. A policy may override only those for which this is false.
+    /// wrong one to anybody. A policy may override only those for which this is false, and
+    /// those that its route grants (see [`Overrides`]).
     pub const fn protects_users(self) -> bool {
         !matches!(self, Self::NoCache | Self::NoFreshness)
     }
@@ -123,9 +136,18 @@ pub struct Assessment {
 ///
 /// [`strip_hop_by_hop`]: crate::strip_hop_by_hop
 pub fn assess(exchange: &Exchange<'_>, rules: &Rules) -> Assessment {
+    assess_overridden(exchange, rules, Overrides::default())
+}
+
+/// As [`assess`], without the refusals that a policy may override and does.
+pub fn assess_overridden(
+    exchange: &Exchange<'_>,
+    rules: &Rules,
+    overrides: Overrides,
+) -> Assessment {
     let directives = ResponseDirectives::parse(exchange.response_headers, &rules.targeted);
     let (freshness, source) = Freshness::compute(exchange, &directives, rules);
-    let refusal = protection(exchange, rules, &directives, source)
+    let refusal = protection(exchange, rules, &directives, source, overrides)
         .or_else(|| uselessness(&freshness, source, has_validator(exchange.response_headers)));
     Assessment { refusal, freshness }
 }
@@ -135,6 +157,7 @@ fn protection(
     rules: &Rules,
     directives: &ResponseDirectives,
     source: Source,
+    overrides: Overrides,
 ) -> Option<Refusal> {
     let response = exchange.response_headers;
     let understood = is_understood(exchange.status);
@@ -152,14 +175,16 @@ fn protection(
         Some(Refusal::MustUnderstand)
     } else if directives.no_store && !directives.must_understand {
         Some(Refusal::NoStore)
-    } else if directives.private {
+    } else if directives.private && !overrides.private {
         Some(Refusal::Private)
     } else if exchange.request_headers.contains_key(AUTHORIZATION)
         && !allows_authorization(directives)
+        && !overrides.authorization
     {
         Some(Refusal::Authorization)
     } else if response.contains_key(SET_COOKIE)
         && !(rules.store_set_cookie && source == Source::Explicit)
+        && !overrides.set_cookie
     {
         Some(Refusal::SetCookie)
     } else if VaryRule::parse(response) == VaryRule::Star {

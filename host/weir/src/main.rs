@@ -14,6 +14,7 @@ mod plugin;
 mod policies;
 mod run;
 mod settings;
+mod sharing;
 mod watch;
 
 use std::path::PathBuf;

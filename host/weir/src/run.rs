@@ -18,6 +18,7 @@ use crate::control::NodeControl;
 use crate::logging;
 use crate::metrics;
 use crate::settings;
+use crate::sharing;
 use crate::watch::Watcher;
 
 /// How long a start waits for Redis's log, so that a restarted node can use what is there
@@ -67,7 +68,15 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
         redis: None,
         ..config
     };
-    if let Err(error) = runtime(1)?.block_on(App::start(offline)) {
+    let checked = runtime(1)?.block_on(async {
+        let granting = offline.routes.clone();
+        let app = App::start(offline).await?;
+        for problem in sharing::doubts(&app.node, &granting).await {
+            eprintln!("{problem}\n");
+        }
+        anyhow::Ok(())
+    });
+    if let Err(error) = checked {
         eprintln!("{error:#}");
         return Ok(ExitCode::FAILURE);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use weir_policy::{Grants, Limits, PolicySpec};
 use weir_proxy::{
-    CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings,
+    CacheSettings, OnPolicyError, Overrides, RedisDown, RouteSettings, ServerSettings,
     UpstreamSettings,
 };
 use weir_store::log::Limits as LogLimits;
@@ -132,6 +132,16 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
         shared: route.shared,
         store_set_cookie: route.store_set_cookie,
         negative: route.negative.clone(),
+        may_override: overrides(&route.may_override),
+    }
+}
+
+fn overrides(granted: &[config::Protection]) -> Overrides {
+    let has = |protection| granted.contains(&protection);
+    Overrides {
+        private: has(config::Protection::Private),
+        authorization: has(config::Protection::Authorization),
+        set_cookie: has(config::Protection::SetCookie),
     }
 }
 

@@ -9,7 +9,8 @@ use http::header::{DATE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
 use weir_semantics::{
-    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, cache_groups,
+    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, assess_overridden,
+    cache_groups,
     response_tags, strip_hop_by_hop,
 };
 use weir_store::fill::Head;
@@ -163,9 +164,7 @@ pub(super) fn decide_storage(
     adjustment: &Adjustment,
 ) -> Judged {
     let longest_mark = call.node.cache.uncacheable_for;
-    if let Some(refusal) = assessment.refusal
-        && (refusal.protects_users() || adjustment.lifetime.is_none())
-    {
+    if let Some(refusal) = standing(call, received, status, &headers, assessment, adjustment) {
         let remember = is_worth_a_mark(refusal, status).then_some(longest_mark);
         return refuse(refusal.as_str().into(), headers, remember);
     }
@@ -222,6 +221,29 @@ pub(super) fn decide_storage(
             .as_ref()
             .map(|decider| Arc::clone(&decider.label)),
     }))
+}
+
+/// The refusal that stands against what the policy wants.
+fn standing(
+    call: &Call,
+    received: &Received<'_>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    assessment: &Assessment,
+    adjustment: &Adjustment,
+) -> Option<Refusal> {
+    let refusal = assessment.refusal?;
+    if adjustment.lifetime.is_none() {
+        return Some(refusal);
+    }
+    if !refusal.protects_users() {
+        return None;
+    }
+    // Once more, since behind one that the route grants there may be one that it does not.
+    let overrides = call.route.settings.may_override;
+    let exchange = as_get(received, status, headers);
+    let left = assess_overridden(&exchange, &call.route.rules, overrides).refusal;
+    left.filter(|refusal| refusal.protects_users())
 }
 
 /// Does the response vary with a field that the client's request does not show as the

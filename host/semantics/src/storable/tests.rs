@@ -334,3 +334,46 @@ proptest! {
         prop_assert!(freshness.retain_until() <= freshness.received + LONGEST);
     }
 }
+
+#[test]
+fn an_override_lifts_its_own_refusal_and_no_other() {
+    let request = map(&[("authorization", "Bearer a")]);
+    let response = map(&[
+        ("cache-control", "private, max-age=60"),
+        ("set-cookie", "a=b"),
+    ]);
+    let exchange = Exchange {
+        method: &Method::GET,
+        request_headers: &request,
+        status: StatusCode::OK,
+        response_headers: &response,
+        request_time: NOW,
+        response_time: NOW,
+    };
+    let refusal = |overrides| assess_overridden(&exchange, &rules(), overrides).refusal;
+    let none = Overrides::default();
+    let private = Overrides {
+        private: true,
+        ..none
+    };
+    let and_authorization = Overrides {
+        authorization: true,
+        ..private
+    };
+    let all = Overrides {
+        set_cookie: true,
+        ..and_authorization
+    };
+    assert_eq!(refusal(none), Some(Refusal::Private));
+    assert_eq!(refusal(private), Some(Refusal::Authorization));
+    assert_eq!(refusal(and_authorization), Some(Refusal::SetCookie));
+    assert_eq!(refusal(all), None);
+
+    let forbidden = map(&[("cache-control", "private, no-store")]);
+    let exchange = Exchange {
+        response_headers: &forbidden,
+        ..exchange
+    };
+    let refusal = assess_overridden(&exchange, &rules(), all).refusal;
+    assert_eq!(refusal, Some(Refusal::NoStore));
+}

@@ -240,6 +240,16 @@ impl<'a> Findings<'a> {
         self.warnings.push(problem);
     }
 
+    /// A warning that holds only if the component turns out not to be what the file needs.
+    pub(super) fn doubt(
+        &self,
+        place: &Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        self.problem(Severity::Warning, place, message.into(), hint.into())
+    }
+
     /// The line, counted from 1, on which a place begins.
     pub(super) fn line(&self, place: &Place) -> usize {
         Excerpt::locate(self.text, &place.span).0.line

@@ -26,10 +26,10 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-pub(crate) use self::errors::ConfigErrors;
+pub(crate) use self::errors::{ConfigErrors, Problem};
 pub(crate) use self::model::{
-    Admin, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy, Redis, RedisAddress,
-    RedisDown, Route, Server, Upstream,
+    Admin, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy, Protection, Redis,
+    RedisAddress, RedisDown, Route, Server, Upstream,
 };
 pub(crate) use self::secret::SecretError;
 

@@ -302,6 +302,22 @@ pub(crate) struct Route {
     pub(crate) store_set_cookie: bool,
     /// For how long errors are kept that say nothing of their lifetime.
     pub(crate) negative: Vec<(StatusCode, Duration)>,
+    /// What protects users and the policy may override.
+    pub(crate) may_override: Vec<Protection>,
+    /// What to warn of unless the policy's key is seen to tell users apart. Present where
+    /// responses for one user may be stored.
+    pub(crate) sharing_doubt: Option<Problem>,
+}
+
+/// What keeps a response from being stored, to protect a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// `Cache-Control: private`.
+    Private,
+    /// It answers a request with Authorization.
+    Authorization,
+    /// It has Set-Cookie.
+    SetCookie,
 }
 
 /// What happens to a request when its policy fails.
@@ -350,6 +366,14 @@ impl Choice for Grant {
         ("rate-limit", Self::RateLimit),
         ("log", Self::Log),
         ("clock", Self::Clock),
+    ];
+}
+
+impl Choice for Protection {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("private", Self::Private),
+        ("authorization", Self::Authorization),
+        ("set-cookie", Self::SetCookie),
     ];
 }
 

@@ -56,6 +56,24 @@ impl PathPattern {
         &self.text
     }
 
+    /// A path that it matches, `1` for each parameter.
+    pub(crate) fn example(&self) -> String {
+        let mut example = String::with_capacity(self.text.len());
+        let mut inside = false;
+        for c in self.text.chars() {
+            match c {
+                '{' => inside = true,
+                '}' => {
+                    inside = false;
+                    example.push('1');
+                }
+                c if !inside => example.push(c),
+                _ => {}
+            }
+        }
+        example
+    }
+
     /// The pattern without names: patterns of one shape match the same paths.
     pub(crate) fn shape(&self) -> String {
         let mut shape = String::with_capacity(self.text.len());

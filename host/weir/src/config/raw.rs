@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::compound::{Json, List, Named, OneOrMany, Tables};
 use super::errors::{Findings, Place};
 use super::http::{FieldName, Lifetimes};
-use super::model::{Grant, LogFormat, LogLevel, OnPolicyError, RedisDown};
+use super::model::{Grant, LogFormat, LogLevel, OnPolicyError, Protection, RedisDown};
 use super::read::{At, Fields, Read};
 use super::schema::{Absent, KeySpec, TableSpec, table};
 use super::units::Size;
@@ -225,5 +225,8 @@ table! {
         store_set_cookie: bool, = false;
         /// For how long an error is kept that says nothing of its own lifetime: `{ 404 = "10s", 503 = "1s" }`.
         negative: Lifetimes, = {};
+        /// What protects users and the policy overrides nevertheless where it sets a lifetime: responses that are
+        /// `private`, answer a request with Authorization, or set a cookie. Its key must then tell users apart.
+        may_override: List<Protection>, = [];
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use matchit::{InsertError, Router};
 
-use super::super::compound::{Named, Tables};
-use super::super::errors::{Findings, Place};
-use super::super::model::{Grant, OnPolicyError, RedisDown, Route};
+use super::super::compound::{List, Named, Tables};
+use super::super::errors::{Findings, Place, Problem};
+use super::super::model::{Grant, OnPolicyError, Protection, RedisDown, Route};
 use super::super::pattern::PathPattern;
 use super::super::raw;
 use super::super::read::At;
@@ -111,6 +111,7 @@ fn resolve_one(
         })
         .ok()?;
     taken.take(host.as_deref(), &pattern, &path.place, findings);
+    let (may_override, sharing_doubt) = overrides(raw.may_override?, raw.policy.as_ref(), findings);
     Some(Route {
         host,
         path: pattern,
@@ -122,7 +123,44 @@ fn resolve_one(
         shared: value(&raw.shared)?,
         store_set_cookie: value(&raw.store_set_cookie)?,
         negative: raw.negative.map_or_else(Vec::new, |at| at.value.0),
+        may_override,
+        sharing_doubt,
     })
+}
+
+/// What the route lets its policy override, and the doubt whether the policy's key is up to
+/// that, which only the component can clear.
+fn overrides(
+    granted: At<List<Protection>>,
+    policy: Option<&At<String>>,
+    findings: &mut Findings<'_>,
+) -> (Vec<Protection>, Option<Problem>) {
+    let At { value, place } = granted;
+    let granted: Vec<_> = value.values.into_iter().map(|at| at.value).collect();
+    let Some(policy) = policy else {
+        if place.given {
+            findings.error(
+                &place,
+                "the route has no policy that could override anything",
+                "add policy = \"NAME\", or remove may_override",
+            );
+        }
+        return (granted, None);
+    };
+    let of_users = granted
+        .iter()
+        .any(|one| matches!(one, Protection::Private | Protection::Authorization));
+    let doubt = of_users.then(|| {
+        findings.doubt(
+            &place,
+            format!(
+                "responses meant for one user may be stored, and the key that policy {:?} gives does not show that it tells users apart",
+                policy.value
+            ),
+            "put what identifies the user into the key, such as header(\"authorization\") or cookie(\"session\"), or remove \"private\" and \"authorization\" here",
+        )
+    });
+    (granted, doubt)
 }
 
 /// The paths taken so far, for each host.
