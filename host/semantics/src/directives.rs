@@ -10,7 +10,7 @@ mod request;
 mod response;
 mod targeted;
 
-pub(crate) use list::{delta_seconds, is_token};
+pub(crate) use list::{delta_seconds, is_token, mentions};
 pub use request::{MaxStale, RequestDirectives};
 pub use response::ResponseDirectives;
 pub(crate) use targeted::joined_lines;

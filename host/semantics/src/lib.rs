@@ -9,6 +9,7 @@
 //! | May this response be stored, and for how long is it fresh? | [`assess`] | RFC 9111 §3, §4.2; RFC 9213 |
 //! | Which requests does it answer? | [`VaryRule`], [`VaryKey`] | RFC 9111 §4.1 |
 //! | May it be served now? | [`reuse`], [`may_serve_on_error`], [`may_serve_disconnected`] | RFC 9111 §4, §5.2.1; RFC 5861 |
+//! | In which coding is it sent? | [`AcceptEncoding`], [`may_be_coded`] | RFC 9110 §8.4, §12.5.3 |
 //! | What does the client have already? | [`evaluate`], [`range()`] | RFC 9110 §13, §14 |
 //! | How is it validated, and what does a 304 change? | [`conditional_headers`], [`validates`], [`freshen`] | RFC 9111 §3.2, §4.3 |
 //! | What does an unsafe request make invalid? | [`uris_to_invalidate`] | RFC 9111 §4.4 |
@@ -25,6 +26,7 @@
 mod cache_status;
 mod conditional;
 mod directives;
+mod encoding;
 mod freshness;
 mod groups;
 mod hop;
@@ -43,6 +45,10 @@ pub use conditional::{
     strip_content_fields, validates,
 };
 pub use directives::{MaxStale, RequestDirectives, ResponseDirectives};
+pub use encoding::{
+    AcceptEncoding, Coding, MediaTypes, code_fields, forbids_transformation, may_be_coded,
+    normalise_accept_encoding, unvary_by_encoding, vary_by_encoding,
+};
 pub use freshness::Freshness;
 pub use groups::{cache_groups, groups_to_invalidate};
 pub use hop::strip_hop_by_hop;

@@ -3,9 +3,11 @@
 
 use http::{
     HeaderMap, HeaderName,
-    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, VARY},
+    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY},
 };
 use smallvec::SmallVec;
+
+use crate::encoding::{AcceptEncoding, content_codings};
 
 mod languages;
 mod normal;
@@ -14,6 +16,10 @@ use normal::Normal;
 
 /// A Vary with more names than this counts as `*`.
 const MOST_FIELDS: usize = 32;
+
+/// Stands in a [`VaryKey`] for "the request takes these codings". No field is called so: a
+/// Vary that names it counts as `*`.
+const CODINGS: HeaderName = HeaderName::from_static("weir-content-codings");
 
 /// What a response says about the requests it can answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +34,8 @@ pub enum VaryRule {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaryFields {
     names: SmallVec<[HeaderName; 2]>,
-    /// The response has a coding that normalising Accept-Encoding would lose.
-    exact_encoding: bool,
+    /// The codings that whoever gets the response must take, joined by commas.
+    codings: Box<str>,
     /// The language of the response, where that may select it.
     language: Option<Box<[u8]>>,
 }
@@ -45,21 +51,22 @@ impl VaryRule {
                     continue;
                 }
                 match HeaderName::from_bytes(name) {
-                    Ok(name) if name != "*" && names.len() < MOST_FIELDS => names.push(name),
+                    Ok(name) if name != "*" && name != CODINGS && names.len() < MOST_FIELDS => {
+                        names.push(name);
+                    }
                     _ => return Self::Star,
                 }
             }
         }
         names.sort_unstable_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        let exact_encoding = names.contains(&ACCEPT_ENCODING) && has_rare_coding(response);
         let language = match names.contains(&ACCEPT_LANGUAGE) {
             true => languages::of_response(response),
             false => None,
         };
         Self::Fields(VaryFields {
             names,
-            exact_encoding,
+            codings: content_codings(response).into(),
             language,
         })
     }
@@ -82,7 +89,7 @@ impl VaryFields {
     /// The values by which `request` selected this response.
     pub fn select(&self, request: &HeaderMap) -> VaryKey {
         let value = |name: &HeaderName| {
-            let normal = Normal::of(name, request, self.exact_encoding)?;
+            let normal = Normal::of(name, request)?;
             let mut bytes = Vec::new();
             normal.write(&mut |part| {
                 bytes.extend_from_slice(part);
@@ -95,12 +102,19 @@ impl VaryFields {
             }
             Some(bytes.into_boxed_slice())
         };
-        VaryKey(
-            self.names
-                .iter()
-                .map(|name| (name.clone(), value(name)))
-                .collect(),
-        )
+        let selecting = self.names.iter().map(|name| (name.clone(), value(name)));
+        if self.codings.is_empty() || self.implies_codings(request) {
+            return VaryKey(selecting.collect());
+        }
+        let codings = (CODINGS, Some(self.codings.as_bytes().into()));
+        VaryKey::from_parts(selecting.chain([codings]))
+    }
+
+    /// Does whoever selects this variant take its codings, because of what Vary names?
+    fn implies_codings(&self, request: &HeaderMap) -> bool {
+        self.names.contains(&ACCEPT_ENCODING)
+            && AcceptEncoding::parse(request)
+                .is_none_or(|accepted| self.codings.split(',').all(|coding| accepted.tells(coding)))
     }
 }
 
@@ -113,7 +127,8 @@ impl VaryFields {
 /// and Cookie are left as they are. A field that is absent differs from an empty one.
 ///
 /// A response that varies by Accept-Language and says which one language it is in also
-/// answers every request that prefers just this language to all others.
+/// answers every request that prefers just this language to all others. One with a
+/// Content-Encoding matches only requests that take it, whether or not its Vary says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VaryKey(Box<[Selecting]>);
 
@@ -124,10 +139,11 @@ impl VaryKey {
     /// Does `request` select the same response? Does not allocate.
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.0.iter().all(|(name, stored)| {
-            let exact = stored
-                .as_ref()
-                .is_some_and(|value| normal::is_exact(name, value));
-            match (Normal::of(name, request, exact), stored) {
+            if *name == CODINGS {
+                let codings = stored.as_deref().unwrap_or_default();
+                return AcceptEncoding::parse(request).is_none_or(|it| it.takes(codings));
+            }
+            match (Normal::of(name, request), stored) {
                 (None, None) => true,
                 (Some(Normal::Languages(wanted)), Some(stored)) => {
                     let (set, language) = languages::marked(stored);
@@ -146,9 +162,24 @@ impl VaryKey {
         })
     }
 
-    /// Does it match every request?
+    /// Did the response have no Vary?
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names().next().is_none()
+    }
+
+    /// The names of its Vary.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| **name != CODINGS)
+    }
+
+    /// The codings that a request must take beyond what it selects by, as a
+    /// Content-Encoding has them.
+    pub fn codings(&self) -> Option<&[u8]> {
+        let (_, codings) = self.0.iter().find(|(name, _)| *name == CODINGS)?;
+        codings.as_deref()
     }
 
     /// Names and normalised values, `None` for a field that was absent: what a record
@@ -184,16 +215,6 @@ fn equals(write: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool, stored: &[u
         rest.is_some()
     });
     rest.is_some_and(<[u8]>::is_empty)
-}
-
-/// Is the content coded in a way that [`normal::CODINGS`] does not know?
-fn has_rare_coding(response: &HeaderMap) -> bool {
-    response
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .any(|coding| !coding.is_empty() && normal::coding(coding).is_none())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`Key`] and [`KeyBuilder`]: what an object is found by.
 //! - [`Object`]: a stored response, with its [`StoredHeaders`], [`Tags`] and
-//!   [`Position`] in the log.
+//!   [`Position`] in the log, and its body in other codings, [`Coded`].
 //! - [`MemoryTier`]: decoded objects on this node; [`record`]: their bytes in Redis.
 //! - [`Fills`]: one fetch per object at a time, streamed to everyone who asks;
 //!   [`Marks`]: keys whose answers cannot be stored, so that nobody waits for them.
@@ -15,6 +15,7 @@
 //! `weir-semantics`. Every table is bounded; no lock is held across an await.
 
 mod clock;
+mod coded;
 pub mod fill;
 mod headers;
 mod key;
@@ -33,6 +34,7 @@ mod tags;
 mod testing;
 
 pub use clock::Clock;
+pub use coded::Coded;
 pub use fill::{Fill, FillError, Fills};
 pub use headers::{Line, Lines, StoredHeaders};
 pub use key::{Key, KeyBuilder, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};

@@ -13,6 +13,7 @@ use moka::sync::Cache;
 use weir_semantics::Timestamp;
 
 use crate::clock::Clock;
+use crate::coded::Coded;
 use crate::key::Key;
 use crate::object::Object;
 use crate::partial::Partial;
@@ -124,6 +125,17 @@ impl MemoryTier {
                 }
             });
         stored
+    }
+
+    /// Weighs the object anew that these codings of a body belong to. One that has gone
+    /// meanwhile stays gone.
+    pub fn reweigh(&self, key: &Key, coded: &Arc<Coded>) {
+        self.cache.entry(key.clone()).and_compute_with(|entry| {
+            match entry.filter(|entry| entry.value().has(coded)) {
+                Some(entry) => Op::Put(Arc::clone(entry.value())),
+                None => Op::Nop,
+            }
+        });
     }
 
     /// The parts of this key's representations whose variant suits the request, newest

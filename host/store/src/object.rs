@@ -1,20 +1,21 @@
 //! A stored response and all that decides whether it may be used.
 
 use std::mem::size_of;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::StatusCode;
 use weir_semantics::{Freshness, Timestamp, VaryKey};
 
+use crate::coded::Coded;
 use crate::headers::StoredHeaders;
 use crate::key::Key;
 use crate::position::Position;
 use crate::tags::Tags;
 
 /// A complete stored response. Shared behind an `Arc` and never changed once stored,
-/// except for [`Object::validated`].
+/// except for [`Object::validated`] and [`Object::coded`].
 #[derive(Debug)]
 pub struct Object {
     /// The full key. A tier compares it, and never trusts a hash alone.
@@ -47,6 +48,9 @@ pub struct Object {
     /// The [`version`](Position) of the log under which the object was last found
     /// valid; 0 for never. While the log has this version, nothing need be tested.
     pub validated: AtomicU64,
+    /// Its body in other codings, on this node; empty until the first hit that asks
+    /// whether there may be any, and none when there may not.
+    pub coded: OnceLock<Option<Arc<Coded>>>,
 }
 
 /// What an object costs besides its bytes: its own allocation, the `Arc` and its slot,
@@ -65,8 +69,14 @@ impl Object {
             + self.body.len()
             + self.trailers.as_ref().map_or(0, StoredHeaders::weight)
             + self.vary.weight()
-            + self.tags.weight();
+            + self.tags.weight()
+            + self.coded().map_or(0, |coded| coded.weight());
         u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Its body in other codings, if it may be sent in any.
+    pub fn coded(&self) -> Option<&Arc<Coded>> {
+        self.coded.get()?.as_ref()
     }
 
     /// When memory lets go of it: the end of its life or of its time in memory.
@@ -77,7 +87,8 @@ impl Object {
 }
 
 impl Clone for Object {
-    /// Copies all but the bytes of the body and the header values, which are shared.
+    /// Copies all but the bytes of the body and the header values, which are shared, and
+    /// the codings of the body: the copy may get fields that forbid them.
     fn clone(&self) -> Self {
         Self {
             key: self.key.clone(),
@@ -94,6 +105,7 @@ impl Clone for Object {
             position: self.position,
             policy: self.policy.clone(),
             validated: AtomicU64::new(self.validated.load(Ordering::Acquire)),
+            coded: OnceLock::new(),
         }
     }
 }

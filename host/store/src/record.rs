@@ -14,8 +14,8 @@
 //! Redis, and neither would an unkeyed cryptographic hash at many times the cost.
 //! Whatever a record says is therefore validated as if a stranger had sent it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,7 +84,8 @@ pub enum RecordError {
 /// The bytes of an object.
 ///
 /// The node sequence of its position is left out: it counts on one node only. Left out
-/// are `shared`, which is true of what is in Redis, and `validated`.
+/// are `shared`, which is true of what is in Redis, `validated`, and the coded forms of
+/// the body, which each node makes when they are wanted there.
 pub fn encode(object: &Object) -> Bytes {
     let headers = object.headers.weight() + object.headers.len() * 32;
     let mut out = Output::with_capacity(
@@ -173,6 +174,7 @@ pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
         position,
         policy,
         validated: AtomicU64::new(0),
+        coded: OnceLock::new(),
     })
 }
 

@@ -71,5 +71,6 @@ pub(crate) fn object(key: &str, body: &'static str) -> Object {
         position: Position::default(),
         policy: None,
         validated: AtomicU64::new(0),
+        coded: Default::default(),
     }
 }

@@ -65,6 +65,7 @@ fn object(n: u64, now: Timestamp) -> Object {
         position: Position::default(),
         policy: None,
         validated: AtomicU64::new(0),
+        coded: Default::default(),
     }
 }
 

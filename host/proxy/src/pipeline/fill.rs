@@ -455,5 +455,6 @@ pub(super) fn object_of(
         position,
         policy: head.policy,
         validated: Default::default(),
+        coded: Default::default(),
     }
 }

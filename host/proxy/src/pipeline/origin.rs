@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::{Method, Version};
 use weir_policy::RequestHead;
-use weir_semantics::{conditional_headers, strip_conditions, strip_hop_by_hop};
+use weir_semantics::{
+    conditional_headers, normalise_accept_encoding, strip_conditions, strip_hop_by_hop,
+};
 use weir_store::Object;
 
 use super::plan::Plan;
@@ -37,10 +39,12 @@ pub(crate) fn forwarded(head: &RequestHead, plan: Option<&Plan>) -> OriginReques
 /// The request whose response may be stored: a GET for the whole representation, made
 /// conditional when there is one to confirm; or what the client sent, where its content is
 /// in the key. A POST is never conditional, since its conditions are about what it would
-/// change (RFC 9110 section 13.2.1).
+/// change (RFC 9110 section 13.2.1). Of Accept-Encoding it says no more than the key of the
+/// variant will.
 pub(crate) fn fetch(head: &RequestHead, plan: &Plan, base: Option<&Object>) -> OriginRequest {
     let mut headers = end_to_end(head);
     strip_conditions(&mut headers);
+    normalise_accept_encoding(&mut headers);
     if let Some(base) = base
         && head.method != Method::POST
     {

@@ -118,6 +118,21 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Is there a directive of this name, whatever its argument? Also inside a member that is
+/// malformed: what forbids is honoured.
+pub(crate) fn mentions(line: &[u8], directive: &[u8]) -> bool {
+    Members::new(line).any(|member| {
+        let name = match member {
+            Member::Directive(name, _) => name,
+            Member::Malformed(text) => text
+                .split(|&byte| !is_token_byte(byte))
+                .next()
+                .unwrap_or_default(),
+        };
+        name.eq_ignore_ascii_case(directive)
+    })
+}
+
 /// Reads a delta-seconds; anything above [`GREATEST_DELTA`] is that.
 pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {

@@ -33,7 +33,7 @@ impl<'a> Languages<'a> {
                 let weight = match parts.next() {
                     None if range.is_empty() => continue,
                     None => FULL,
-                    Some(parameter) => super::normal::weight(parameter)?,
+                    Some(parameter) => crate::encoding::weight(parameter)?,
                 };
                 if !is_range(range) || ranges.len() == MOST_RANGES {
                     return None;

@@ -197,10 +197,16 @@ fn codings_are_a_set() {
     );
     assert_eq!(normal(""), "identity");
     assert_eq!(normal("X-GZip ; q=1.000"), "gzip,identity");
-    assert_eq!(normal("br;q=0, *;q=0.1"), "gzip,identity,zstd");
+    assert_eq!(normal("x-gzip, gzip, sdch"), "gzip,identity");
+    assert_eq!(
+        normal("br;q=0, *;q=0.1"),
+        "dcb,dcz,gzip,identity,zstd",
+        "all that is not named"
+    );
     assert_eq!(normal("gzip, *;q=0"), "gzip");
     assert_eq!(normal("identity;q=0.000, gzip"), "gzip");
     assert_eq!(normal("*;q=0"), "");
+    // What cannot be read is not taken to be acceptable.
     for odd in [
         "gzip;q=2",
         "gzip;level=1",
@@ -208,23 +214,60 @@ fn codings_are_a_set() {
         "gzip br",
         "gzip;q=0.1234",
         ";q=1",
+        "*;q=x",
+        "identity;q=x",
     ] {
-        assert_eq!(normal(odd), format!("={odd}"), "kept as it came");
+        assert_eq!(normal(odd), "identity", "{odd}");
     }
 }
 
 #[test]
-fn a_rare_coding_is_served_only_to_those_who_asked_alike() {
-    let response = map(&[("vary", "accept-encoding"), ("content-encoding", "deflate")]);
-    let deflate = map(&[("accept-encoding", "deflate,gzip")]);
-    let key = VaryRule::parse(&response).select(&deflate).unwrap();
-    assert!(key.matches(&map(&[("accept-encoding", "deflate, gzip")])));
-    assert!(!key.matches(&map(&[("accept-encoding", "gzip")])));
+fn a_coding_is_served_only_to_those_who_take_it() {
+    let stored = |vary: &str, coding: &str, asked: &str| {
+        let response = map(&[("vary", vary), ("content-encoding", coding)]);
+        let request = map(&[("accept-encoding", asked)]);
+        VaryRule::parse(&response).select(&request).unwrap()
+    };
+    let accepts = |line: &str| map(&[("accept-encoding", line)]);
+    // No word of it in Vary.
+    let br = stored("", "br", "gzip, br");
+    assert!(br.is_empty() && br.codings() == Some(b"br"));
+    for (line, takes) in [
+        ("br", true),
+        ("BR;q=0.1, gzip", true),
+        ("*", true),
+        ("gzip", false),
+        ("br;q=0", false),
+        ("*;q=0", false),
+        ("identity", false),
+        ("", false),
+    ] {
+        assert_eq!(br.matches(&accepts(line)), takes, "{line:?}");
+    }
+    assert!(br.matches(&HeaderMap::new()), "no field takes everything");
+    // An origin that sent what was not asked for, though it says that it varies.
+    let unasked = stored("Accept-Encoding", "br", "gzip");
+    assert!(!unasked.matches(&accepts("gzip")));
+    // A coding by which variants are not told apart.
+    let deflate = stored("Accept-Encoding", "deflate", "deflate, gzip");
+    assert!(deflate.matches(&accepts("gzip, deflate")));
+    assert!(!deflate.matches(&accepts("gzip")));
+    // All of several; whoever selected the variant takes what Vary's field says.
+    let both = stored("", "x-gzip, br", "*");
+    assert_eq!(both.codings(), Some(&b"gzip,br"[..]));
+    assert!(both.matches(&accepts("br, gzip")) && !both.matches(&accepts("br")));
+    assert_eq!(stored("Accept-Encoding", "gzip", "gzip").codings(), None);
+    // What nobody registered, nobody refuses.
+    for odd in ["identity", "utf-8", "", "a b"] {
+        assert_eq!(stored("", odd, "gzip"), VaryKey::default(), "{odd:?}");
+    }
+    let reserved = map(&[("vary", "Weir-Content-Codings")]);
+    assert_eq!(VaryRule::parse(&reserved), VaryRule::Star);
 }
 
 #[test]
 fn parts_make_the_same_key() {
-    let key = VaryRule::parse(&map(&[("vary", "b, a")]))
+    let key = VaryRule::parse(&map(&[("vary", "b, z, a"), ("content-encoding", "br")]))
         .select(&map(&[("a", "1")]))
         .unwrap();
     let parts = key
@@ -251,8 +294,11 @@ proptest! {
         let response = map(&[("vary", "a, cookie, accept-encoding, accept-language"), ("content-encoding", &coding)]);
         let rule = VaryRule::parse(&response);
         let (one, other) = (rule.select(&first).unwrap(), rule.select(&second).unwrap());
-        prop_assert!(one.matches(&first));
-        prop_assert_eq!(one.matches(&second), one == other);
+        let takes = |request: &HeaderMap| {
+            AcceptEncoding::parse(request).is_none_or(|it| it.takes(coding.as_bytes()))
+        };
+        prop_assert_eq!(one.matches(&first), takes(&first));
+        prop_assert_eq!(one.matches(&second), one == other && takes(&second));
     }
 
     #[test]

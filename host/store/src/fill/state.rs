@@ -2,8 +2,8 @@
 //! waits: what has to wait leaves its waker.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -99,6 +99,7 @@ impl Fill {
             position: self.begin.position,
             policy: head.policy.clone(),
             validated: AtomicU64::new(0),
+            coded: OnceLock::new(),
         })
     }
 

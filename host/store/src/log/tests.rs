@@ -134,6 +134,7 @@ fn object(key: Key, tags: &[&str], position: Position) -> Object {
         position,
         policy: None,
         validated: AtomicU64::new(0),
+        coded: Default::default(),
     }
 }
 

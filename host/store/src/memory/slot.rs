@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use smallvec::{SmallVec, smallvec};
 use weir_semantics::{Timestamp, VaryKey};
 
+use crate::coded::Coded;
 use crate::object::Object;
 use crate::partial::{Partial, Parts};
 
@@ -99,6 +100,12 @@ impl Slot {
             .iter()
             .find(|object| object.vary.matches(request_headers) && object.leaves_memory_at() > now)
             .cloned()
+    }
+
+    /// Do these codings belong to one of its variants?
+    pub(super) fn has(&self, coded: &Arc<Coded>) -> bool {
+        let mut variants = self.variants.iter();
+        variants.any(|object| object.coded().is_some_and(|own| Arc::ptr_eq(own, coded)))
     }
 
     pub(super) fn weight(&self) -> u32 {

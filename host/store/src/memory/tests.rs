@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use proptest::prelude::*;
+use weir_semantics::{Coding, VaryRule};
 
 use super::*;
 use crate::position::Position;
@@ -234,6 +235,53 @@ fn the_variants_of_a_key_are_bounded_and_the_oldest_goes() {
         ..object("http://a|/huge", "")
     };
     assert!(!tier.insert(Arc::new(huge)));
+}
+
+#[test]
+fn codings_are_weighed_where_they_are_and_bring_nothing_back() {
+    let tier = tier();
+    let object = Arc::new(object(KEY, "x"));
+    let coded = Coded::new(&[Coding::Gzip]);
+    object.coded.set(Some(coded.clone())).unwrap();
+    assert!(tier.insert(object.clone()));
+    tier.maintain();
+    let before = tier.stats().bytes;
+    coded.put(Coding::Gzip, vec![0; 5000].into());
+    let other = Coded::new(&[Coding::Gzip]);
+    tier.reweigh(&object.key, &other);
+    tier.maintain();
+    assert_eq!(tier.stats().bytes, before, "another body's");
+    tier.reweigh(&object.key, &coded);
+    tier.maintain();
+    assert_eq!(tier.stats().bytes, before + 5000);
+
+    tier.remove(KEY);
+    tier.reweigh(&object.key, &coded);
+    tier.maintain();
+    assert_eq!(body(&tier, &[]), None);
+    assert_eq!(tier.stats().bytes, 0);
+}
+
+#[test]
+fn a_coding_without_vary_is_for_those_who_take_it() {
+    let tier = tier();
+    let stored = |coding: &str, body: &'static str| {
+        let rule = VaryRule::parse(&headers(&[("content-encoding", coding)]));
+        let vary = rule.select(&HeaderMap::new()).unwrap();
+        let object = object(KEY, body);
+        Arc::new(Object { vary, ..object })
+    };
+    let br = [("accept-encoding", "br")];
+    let gzip = [("accept-encoding", "gzip")];
+    tier.insert(stored("br", "in br"));
+    assert_eq!(body(&tier, &br).unwrap(), "in br");
+    assert_eq!(body(&tier, &gzip), None);
+    tier.insert(stored("gzip", "in gzip"));
+    assert_eq!(body(&tier, &br).unwrap(), "in br");
+    assert_eq!(body(&tier, &gzip).unwrap(), "in gzip");
+    tier.insert(stored("identity", "plain"));
+    assert_eq!(body(&tier, &br).unwrap(), "plain");
+    assert_eq!(body(&tier, &gzip).unwrap(), "plain");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The variants of a key in Redis: an index of the request fields that select them, and
 //! one key for each variant. RFC 9111 section 4.1.
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
 use weir_semantics::{VaryKey, VaryRule};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -11,8 +11,9 @@ const MAGIC: &[u8] = b"WVI1\n";
 /// How many sets of fields an index keeps, the newest first.
 pub(super) const MAX_SETS: usize = 8;
 
-/// Begins a line whose variants were selected by Accept-Encoding as it came.
-const EXACT: char = '=';
+/// Begins a line whose variants are for those who take certain codings; these and a space
+/// follow.
+const CODINGS: char = '=';
 
 /// Is it an index, rather than a record?
 pub(super) fn is_index(value: &[u8]) -> bool {
@@ -22,12 +23,12 @@ pub(super) fn is_index(value: &[u8]) -> bool {
 /// The line of the index that leads to a variant.
 pub(super) fn line(vary: &VaryKey) -> String {
     let mut line = String::new();
-    for (name, value) in vary.iter() {
-        if *name == ACCEPT_ENCODING && value.is_some_and(|value| value.starts_with(b"=")) {
-            line.insert(0, EXACT);
-        }
+    if let Some(codings) = vary.codings() {
+        line.push(CODINGS);
+        line.push_str(&String::from_utf8_lossy(codings));
+        line.push(' ');
     }
-    for (at, (name, _)) in vary.iter().enumerate() {
+    for (at, name) in vary.names().enumerate() {
         if at > 0 {
             line.push(',');
         }
@@ -47,14 +48,16 @@ pub(super) fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<VaryKe
 }
 
 fn select(line: &str, request: &HeaderMap) -> Option<VaryKey> {
-    let names = line.strip_prefix(EXACT);
-    // The rule is read from what the response said, as it was when it was stored; a
-    // coding that nobody knows is what makes Accept-Encoding count as it came.
+    // The rule is read from what the response said, as it was when it was stored.
     let mut response = HeaderMap::new();
-    if names.is_some() {
-        response.insert(CONTENT_ENCODING, HeaderValue::from_static("exact"));
-    }
-    let names = names.unwrap_or(line);
+    let names = match line.strip_prefix(CODINGS) {
+        Some(rest) => {
+            let (codings, names) = rest.split_once(' ')?;
+            response.insert(CONTENT_ENCODING, HeaderValue::from_str(codings).ok()?);
+            names
+        }
+        None => line,
+    };
     if !names
         .split(',')
         .all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
@@ -91,7 +94,7 @@ mod tests {
 
     fn request(encoding: &'static str, language: &'static str) -> HeaderMap {
         let mut request = HeaderMap::new();
-        request.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        request.insert("accept-encoding", HeaderValue::from_static(encoding));
         request.insert("accept-language", HeaderValue::from_static(language));
         request
     }
@@ -128,7 +131,15 @@ mod tests {
 
     #[test]
     fn a_damaged_index_is_recognised() {
-        for damaged in ["", "WVI1", "WVI1\na b", "WVI1\n\u{1}", "WVI1\n\n"] {
+        for damaged in [
+            "",
+            "WVI1",
+            "WVI1\na b",
+            "WVI1\n\u{1}",
+            "WVI1\n\n",
+            "WVI1\n=accept",
+            "WVI1\n=br ",
+        ] {
             assert_eq!(
                 candidates(damaged.as_bytes(), &HeaderMap::new()),
                 None,

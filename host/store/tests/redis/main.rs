@@ -105,6 +105,7 @@ fn object(id: &str, tags: &[&str], position: Position) -> Object {
         position,
         policy: None,
         validated: AtomicU64::new(0),
+        coded: Default::default(),
     }
 }
 
