@@ -332,7 +332,13 @@ async fn the_curl_lines_work_and_every_metric_is_explained() {
         };
         assert!(page.contains(&scraped), "{scraped} is not on the page");
     }
-    let sources = read("host/proxy/src/metrics.rs") + &read("host/weir/src/metrics.rs");
+    let sources = [
+        "proxy/src/metrics.rs",
+        "proxy/src/compress.rs",
+        "weir/src/metrics.rs",
+    ]
+    .map(|file| read(format!("host/{file}")))
+    .concat();
     for line in page.lines().filter(|line| line.starts_with("| `weir_")) {
         let name = line.split('`').nth(1).unwrap_or_default();
         let name = name.trim_start_matches("weir_");

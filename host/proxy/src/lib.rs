@@ -5,6 +5,7 @@
 //! what changes under traffic.
 
 mod body;
+mod compress;
 mod fill_body;
 mod generation;
 mod metrics;
@@ -30,7 +31,10 @@ pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
 pub use server::{bind, serve};
 pub use settings::{
-    CacheSettings, OnPolicyError, Overrides, RedisDown, RouteSettings, ServerSettings,
+    CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
+    ServerSettings,
     UpstreamSettings, route_label,
 };
 pub use upstream::{OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind};
+/// What a route's compression is told in.
+pub use weir_semantics::{Coding, MediaTypes};

@@ -11,6 +11,7 @@ use weir_store::log::Log;
 use weir_store::redis::{Redis, RedisState};
 use weir_store::{Clock, Fills, Marks, MemoryTier};
 
+use crate::compress::Compressor;
 use crate::generation::{Generation, GenerationError, PolicySlot};
 use crate::metrics::Metrics;
 use crate::settings::{CacheSettings, RouteSettings};
@@ -44,6 +45,7 @@ pub struct Node {
     pub(crate) fills: Fills,
     pub(crate) marks: Marks,
     pub(crate) cache: CacheSettings,
+    pub(crate) compressor: Compressor,
     generation: ArcSwap<Generation>,
     metrics: Metrics,
     /// Held while a generation is made, so that two changes cannot undo one another.
@@ -76,6 +78,7 @@ impl Node {
             redis: parts.redis,
             log: parts.log,
             cache: parts.cache,
+            compressor: Compressor::new(&metrics),
             generation: ArcSwap::from_pointee(empty),
             metrics,
             building: Mutex::new(0),

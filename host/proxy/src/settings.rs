@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 pub use weir_semantics::Overrides;
+use weir_semantics::{Coding, MediaTypes};
 
 /// Where a node listens, and how patient it is with clients.
 #[derive(Debug, Clone)]
@@ -95,6 +96,19 @@ pub struct RouteSettings {
     pub negative: Vec<(StatusCode, Duration)>,
     /// What protects users and a lifetime of the policy's overrides nevertheless.
     pub may_override: Overrides,
+    /// What the node compresses; absent: nothing.
+    pub compress: Option<CompressSettings>,
+}
+
+/// What is compressed on a route.
+#[derive(Debug, Clone)]
+pub struct CompressSettings {
+    /// In which codings, the favourite first; none twice.
+    pub codings: Vec<Coding>,
+    /// The least size of a body, in bytes.
+    pub min: u64,
+    /// Of which types.
+    pub types: MediaTypes,
 }
 
 /// Bounds of the cache as a whole.

@@ -200,6 +200,9 @@ fn print_outcome(outcome: &Outcome, line: impl Fn(&str, &str)) {
                 (None, false) => "memory".to_owned(),
             };
             line("tiers", &tiers);
+            if !outcome.compress.is_empty() {
+                line("compress", &outcome.compress.join(" "));
+            }
         }
     }
     for selector in &outcome.invalidates {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use weir_policy::{Grants, Limits, PolicySpec};
 use weir_proxy::{
-    CacheSettings, OnPolicyError, Overrides, RedisDown, RouteSettings, ServerSettings,
+    CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
+    ServerSettings,
     UpstreamSettings,
 };
 use weir_store::log::Limits as LogLimits;
@@ -133,6 +134,11 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
         store_set_cookie: route.store_set_cookie,
         negative: route.negative.clone(),
         may_override: overrides(&route.may_override),
+        compress: route.compress.as_ref().map(|compress| CompressSettings {
+            codings: compress.codings.clone(),
+            min: compress.min,
+            types: compress.types.clone(),
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a request would be served as it would be: the same stages as a real request, with
 //! every read recorded and nothing sent.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Serialize;
 use weir_policy::{Answer, Decision, Input, Part, Read, ReadInput, Record, RequestHead};
+use weir_semantics::Coding;
 use weir_store::Object;
 
 use super::assess::{Found, find_in_memory};
@@ -17,6 +19,7 @@ use super::content;
 use super::invalidate;
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
+use crate::compress;
 use crate::generation::Route;
 use crate::node::Node;
 use crate::request::{self, Malformed};
@@ -104,6 +107,8 @@ pub struct Outcome {
     pub memory_ms: Option<u64>,
     /// Whether it would go to Redis.
     pub shared: bool,
+    /// The codings that the node would make of it.
+    pub compress: Vec<&'static str>,
     /// All its tags.
     pub tags: Vec<String>,
     /// What the policy would invalidate.
@@ -142,6 +147,8 @@ pub struct Stored {
     pub policy: Option<String>,
     /// Bytes of the body.
     pub bytes: usize,
+    /// Bytes of the codings that have been made of it.
+    pub coded: BTreeMap<&'static str, usize>,
 }
 
 impl Node {
@@ -317,6 +324,7 @@ async fn outcome(call: &Call, plan: &Plan, assumed: Assumed) -> Outcome {
                 stale_if_error_ms: millis(freshness.stale_if_error),
                 memory_ms: head.memory_until.map(|until| millis(until.since(call.now))),
                 shared: head.shared,
+                compress: compress::offer(&call.route, head.status, &head.headers.to_header_map()),
                 tags: head.tags.iter().map(str::to_owned).collect(),
                 invalidates,
             }
@@ -400,5 +408,9 @@ fn stored(state: &'static str, object: &Object, now: weir_semantics::Timestamp) 
         sequence: object.position.fleet,
         policy: object.policy.as_deref().map(str::to_owned),
         bytes: object.body.len(),
+        coded: object.coded().map_or_else(BTreeMap::new, |coded| {
+            let form = |coding: &Coding| Some((coding.token(), coded.form(*coding)?.len()));
+            Coding::ALL.iter().filter_map(form).collect()
+        }),
     }
 }

@@ -20,6 +20,7 @@ use super::call::Call;
 use super::origin;
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
+use crate::compress;
 use crate::metrics::status_class;
 use crate::node::Node;
 use crate::upstream::{OriginBody, Upstream, UpstreamError, UpstreamErrorKind};
@@ -240,16 +241,17 @@ impl Filling {
         response: Response<OriginBody>,
         obligation: Obligation,
     ) {
-        let stored = base.headers.to_header_map();
+        let stored = compress::unannounced(base);
         let headers = freshen(&stored, response.headers());
         let judged = store::judge(&self.call, &self.plan, received, base.status, headers).await;
         match judged {
             Judged::Store(head) => {
                 let position = obligation.fill().position();
-                let object = Arc::new(Object {
+                let object = Object {
                     trailers: base.trailers.clone(),
                     ..object_of(&self.plan, *head, base.body.clone(), position)
-                });
+                };
+                let object = Arc::new(compress::handed_on(&self.call.route, base, object));
                 store::keep(&self.call.node, &object);
                 self.tell(Told::Confirmed);
                 obligation.refreshed(object);

@@ -21,6 +21,7 @@ use super::plan::Plan;
 use super::ranged;
 use super::serve::{self, CACHE_STATUS};
 use crate::body::Body;
+use crate::compress;
 use crate::fill_body::FillBody;
 use crate::metrics::ResultKind;
 use crate::settings::RedisDown;
@@ -272,6 +273,7 @@ fn label(plan: &Plan) -> Option<&str> {
 }
 
 fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer {
+    compress::wanted(&call.node, &call.route, object, &call.head);
     let detail = detail(tier, label(plan));
     let status = CacheStatus {
         hit: true,

@@ -41,6 +41,7 @@ use self::call::{Answer, Call};
 use self::decide::{decide, decide_now};
 use self::plan::{Decided, Plan};
 use crate::body::Body;
+use crate::compress;
 use crate::generation::{Generation, Route};
 use crate::metrics::ResultKind;
 use crate::node::Node;
@@ -129,7 +130,7 @@ impl Node {
 
     /// The hit path: a fresh object in memory, or nothing.
     fn hit(
-        &self,
+        self: &Arc<Self>,
         route: &Route,
         head: &RequestHead,
         decided: &Decided,
@@ -162,6 +163,7 @@ impl Node {
                 _ => None,
             }
         })?;
+        compress::wanted(self, route, &found, head);
         let detail = assess::detail("memory", decider.map(|decider| &*decider.label));
         let status = CacheStatus {
             hit: true,

@@ -16,6 +16,7 @@ use weir_semantics::{
 use weir_store::Object;
 
 use crate::body::Body;
+use crate::compress;
 use crate::pieces::Pieces;
 
 /// The name of RFC 9211's field.
@@ -56,10 +57,11 @@ pub(super) fn stamp(
 }
 
 fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response<Body> {
+    let whole = compress::represent(object, head, &mut stored);
     if evaluate(&head.headers, object.status, &stored) == Condition::NotModified {
         return not_modified(&stored);
     }
-    let complete = object.body.len() as u64;
+    let complete = whole.len() as u64;
     if head.method == Method::HEAD {
         let allowed = object.status != StatusCode::NO_CONTENT;
         if allowed && !stored.contains_key(CONTENT_LENGTH) {
@@ -67,13 +69,16 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
         }
         return with(object.status, stored, Bytes::new());
     }
-    if object.status != StatusCode::OK || !head.headers.contains_key(RANGE) {
-        return with(object.status, stored, object.body.clone());
+    if object.status != StatusCode::OK
+        || !head.headers.contains_key(RANGE)
+        || !compress::may_be_cut(object, head)
+    {
+        return with(object.status, stored, whole);
     }
     match range(&head.headers, &stored, complete) {
         Range::Satisfiable(span) => {
             // The span lies within the body, whose length is a usize.
-            let body = object.body.slice(span.start as usize..span.end as usize);
+            let body = whole.slice(span.start as usize..span.end as usize);
             stored.insert(CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
             stored.insert(CONTENT_RANGE, content_range(&span, complete));
             with(StatusCode::PARTIAL_CONTENT, stored, body)
@@ -92,7 +97,7 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
             with(StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::new())
         }
-        Range::Ignore => with(object.status, stored, object.body.clone()),
+        Range::Ignore => with(object.status, stored, whole),
     }
 }
 

@@ -22,6 +22,7 @@ use super::decide;
 use super::invalidate;
 use super::origin;
 use super::plan::Plan;
+use crate::compress;
 use crate::node::Node;
 
 /// When and how a response came about.
@@ -205,6 +206,7 @@ pub(super) fn decide_storage(
     if !stored.contains_key(DATE) {
         stored.insert(DATE, received.response_time.to_http_date());
     }
+    compress::announce(&call.route, status, &mut stored);
     Judged::Store(Box::new(Head {
         status,
         headers: StoredHeaders::from_map(&stored),

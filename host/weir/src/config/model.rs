@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
+pub(crate) use weir_proxy::{Coding, MediaTypes};
 
 use super::compound::Choice;
 use super::errors::Problem;
@@ -307,6 +308,19 @@ pub(crate) struct Route {
     /// What to warn of unless the policy's key is seen to tell users apart. Present where
     /// responses for one user may be stored.
     pub(crate) sharing_doubt: Option<Problem>,
+    /// What the node compresses, if anything.
+    pub(crate) compress: Option<Compress>,
+}
+
+/// What is compressed on a route.
+#[derive(Clone, Debug)]
+pub(crate) struct Compress {
+    /// The favourite first; at least one, none twice.
+    pub(crate) codings: Vec<Coding>,
+    /// Least size of a body, in bytes.
+    pub(crate) min: u64,
+    /// Of which types.
+    pub(crate) types: MediaTypes,
 }
 
 /// What keeps a response from being stored, to protect a user.
@@ -374,6 +388,14 @@ impl Choice for Protection {
         ("private", Self::Private),
         ("authorization", Self::Authorization),
         ("set-cookie", Self::SetCookie),
+    ];
+}
+
+impl Choice for Coding {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("zstd", Self::Zstd),
+        ("br", Self::Brotli),
+        ("gzip", Self::Gzip),
     ];
 }
 

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::compound::{Json, List, Named, OneOrMany, Tables};
 use super::errors::{Findings, Place};
 use super::http::{FieldName, Lifetimes};
-use super::model::{Grant, LogFormat, LogLevel, OnPolicyError, Protection, RedisDown};
+use super::model::{Coding, Grant, LogFormat, LogLevel, OnPolicyError, Protection, RedisDown};
 use super::read::{At, Fields, Read};
 use super::schema::{Absent, KeySpec, TableSpec, table};
 use super::units::Size;
@@ -228,5 +228,12 @@ table! {
         /// What protects users and the policy overrides nevertheless where it sets a lifetime: responses that are
         /// `private`, answer a request with Authorization, or set a cookie. Its key must then tell users apart.
         may_override: List<Protection>, = [];
+        /// What the node itself compresses stored text to, the favourite first; `[]` for nothing. Each coding is
+        /// made once, behind the first hit of a client that wants it.
+        compress: List<Coding>, = [];
+        /// Least size of a response that is compressed.
+        compress_min: Size, = "1KiB", in "64B"..="16MiB";
+        /// Media types that are compressed; one `*` in each stands for any text.
+        compress_types: List<String>, absent "`\"text/*\"`, JSON, JavaScript, XML, SVG, WebAssembly, plain fonts";
     }
 }

@@ -37,6 +37,22 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
 }
 
 #[test]
+fn compression_is_checked() {
+    assert_eq!(
+        error("compress = [\"gzip\", \"gzip\"]"),
+        "6:22: routes[0].compress[1]: the coding is listed twice"
+    );
+    assert_eq!(
+        error("compress = [\"deflate\"]"),
+        "6:13: routes[0].compress[0]: \"deflate\" is not one of the choices"
+    );
+    assert_eq!(
+        error("compress = [\"br\"]\ncompress_types = [\"text/*\", \"html\"]"),
+        "7:29: routes[0].compress_types[1]: \"html\" is not a media type"
+    );
+}
+
+#[test]
 fn a_mistyped_required_key_is_one_error() {
     let text = MINIMAL.replace("upstream =", "upstrem =");
     let found = parse(&text).unwrap_err();

@@ -105,6 +105,33 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
+fn a_route_compresses_what_it_is_told() {
+    assert!(valid(MINIMAL).routes[0].compress.is_none());
+    let config = valid(&format!("{MINIMAL}compress = [\"br\", \"gzip\"]\n"));
+    let compress = config.routes[0].compress.as_ref().unwrap();
+    assert_eq!(compress.codings, [Coding::Brotli, Coding::Gzip]);
+    assert_eq!(compress.min, 1024);
+    for (kind, compressed) in [
+        ("text/html; charset=utf-8", true),
+        ("application/ld+json", true),
+        ("image/svg+xml", true),
+        ("image/png", false),
+        ("application/octet-stream", false),
+    ] {
+        assert_eq!(
+            compress.types.contain(kind.as_bytes()),
+            compressed,
+            "{kind}"
+        );
+    }
+    let config = valid(&format!(
+        "{MINIMAL}compress_min = \"4KiB\"\ncompress_types = [\"text/*\"]\n"
+    ));
+    assert!(config.routes[0].compress.is_none());
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
 fn defaults_follow_from_other_keys() {
     let config = valid(&format!("{MINIMAL}[memory]\ncapacity = \"4GiB\""));
     assert_eq!(config.cache.max_object, 64 << 20);

@@ -1,6 +1,7 @@
 //! From the configuration as written to the configuration as resolved: bounds
 //! that depend on other keys, references between tables, files.
 
+mod compress;
 mod listen;
 mod policies;
 mod redis;

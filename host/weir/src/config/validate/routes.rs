@@ -11,6 +11,7 @@ use super::super::pattern::PathPattern;
 use super::super::raw;
 use super::super::read::At;
 use super::super::suggest::{listed, nearest};
+use super::compress::compress;
 use super::{to_usize, value};
 
 /// Checks all routes and resolves those that can be.
@@ -103,6 +104,7 @@ fn resolve_one(
         Some(text) => Some(host(text, findings)?),
         None => None,
     };
+    let compress = compress(&raw, findings)?;
     let path = raw.path?;
     let pattern = PathPattern::parse(&path.value)
         .map_err(|error| {
@@ -125,6 +127,7 @@ fn resolve_one(
         negative: raw.negative.map_or_else(Vec::new, |at| at.value.0),
         may_override,
         sharing_doubt,
+        compress,
     })
 }
 
