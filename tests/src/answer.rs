@@ -85,17 +85,9 @@ pub struct CacheStatus {
 impl CacheStatus {
     /// Reads the last member whose cache is called `weir`.
     pub fn parse(field: &str) -> Option<Self> {
-        let members = split(field, ',');
-        let member = members.iter().rev().find(|member| {
-            let name = split(member, ';');
-            name.first()
-                .is_some_and(|name| name.trim().trim_matches('"') == "weir")
-        })?;
         let mut status = Self::default();
-        for parameter in split(member, ';').into_iter().skip(1) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, "?1"));
-            let value = unquoted(value.trim());
-            match name.trim() {
+        for (name, value) in parameters(field)? {
+            match name.as_str() {
                 "hit" => status.hit = value == "?1",
                 "stored" => status.stored = value == "?1",
                 "collapsed" => status.collapsed = value == "?1",
@@ -115,6 +107,22 @@ impl CacheStatus {
             .as_deref()
             .is_some_and(|detail| detail.contains(text))
     }
+}
+
+/// Names and values, unquoted, of all parameters of the last member of a Cache-Status
+/// field whose cache is called `weir`. A parameter without a value has `?1`.
+pub fn parameters(field: &str) -> Option<Vec<(String, String)>> {
+    let members = split(field, ',');
+    let member = members.iter().rev().find(|member| {
+        let name = split(member, ';');
+        name.first()
+            .is_some_and(|name| name.trim().trim_matches('"') == "weir")
+    })?;
+    let parameters = split(member, ';').into_iter().skip(1).map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, "?1"));
+        (name.trim().to_owned(), unquoted(value.trim()))
+    });
+    Some(parameters.collect())
 }
 
 /// Splits at `separator` outside quoted strings.

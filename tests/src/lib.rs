@@ -14,6 +14,7 @@ pub mod access_log;
 pub mod admin;
 pub mod answer;
 pub mod artifact;
+pub mod cases;
 pub mod charity;
 pub mod component;
 pub mod guests;
