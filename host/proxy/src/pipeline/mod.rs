@@ -14,6 +14,7 @@ mod head;
 pub(crate) mod invalidate;
 mod keys;
 mod lookup;
+mod max_forwards;
 mod origin;
 mod plan;
 mod ranged;
@@ -245,6 +246,9 @@ fn no_route() -> Response<Body> {
 
 /// Everything but hits in memory.
 async fn slow(mut call: Call, body: Incoming, decided: Option<Decided>) -> Response<Body> {
+    if let Some(answer) = max_forwards::used_up(&call.head) {
+        return finish(&call.node, &call.route, &call.head, call.started, answer);
+    }
     let body = Upload::from(body);
     let decided = match decided {
         Some(decided) => decided,

@@ -11,6 +11,7 @@ use weir_semantics::{
 };
 use weir_store::Object;
 
+use super::max_forwards;
 use super::plan::Plan;
 use crate::upstream::OriginRequest;
 
@@ -73,6 +74,7 @@ fn content_of(head: &RequestHead) -> Bytes {
 fn end_to_end(head: &RequestHead) -> HeaderMap {
     let mut headers = head.headers.clone();
     strip_hop_by_hop(&mut headers);
+    max_forwards::count_down(&head.method, &mut headers);
     if let Ok(host) = HeaderValue::from_str(&head.host) {
         headers.insert(HOST, host);
     }
