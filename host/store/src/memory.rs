@@ -103,6 +103,12 @@ impl MemoryTier {
         self.cache.get(key)?.find(request_headers, now)
     }
 
+    /// Is there a variant of this key for which `test` holds, whatever it is selected by?
+    pub fn any(&self, key: &str, now: Timestamp, test: impl FnMut(&Object) -> bool) -> bool {
+        let slot = self.cache.get(key);
+        slot.is_some_and(|slot| slot.any(now, test))
+    }
+
     /// Stores an object beside the other variants of its key, in place of what selects
     /// the same requests. Says whether it did: an object from before the one that is
     /// there, or one whose time in memory is over, is not stored.

@@ -58,7 +58,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         }
         Found::Confirm(object, Why::Request) => (Some(object), Fwd::Request),
         Found::Confirm(object, _) => (Some(object), Fwd::Stale),
-        Found::Nothing => (None, Fwd::UriMiss),
+        Found::Nothing => (None, missing(call, &plan)),
     };
     if base.is_none()
         && let Some(answer) = ranged::from_parts(call, &plan)
@@ -88,6 +88,18 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         Err(overload) => return *overload,
     };
     fetch(call, &plan, base, fwd).await
+}
+
+/// RFC 9211 section 2.2: is nothing there for the target, or nothing that this request
+/// selects?
+fn missing(call: &Call, plan: &Plan) -> Fwd {
+    let others = call.node.memory.any(plan.key.as_str(), call.now, |object| {
+        !object.vary.matches(&call.head.headers) && call.node.log.verdict(object) != Verdict::Dead
+    });
+    match others {
+        true => Fwd::VaryMiss,
+        false => Fwd::UriMiss,
+    }
 }
 
 /// With `redis_down = "shed"`: a place among the route's concurrent fetches, or 503.

@@ -108,6 +108,12 @@ impl Slot {
         variants.any(|object| object.coded().is_some_and(|own| Arc::ptr_eq(own, coded)))
     }
 
+    pub(super) fn any(&self, now: Timestamp, mut test: impl FnMut(&Object) -> bool) -> bool {
+        self.variants
+            .iter()
+            .any(|object| object.leaves_memory_at() > now && test(object))
+    }
+
     pub(super) fn weight(&self) -> u32 {
         let variants = self.variants.iter().map(|object| object.weight());
         let parts = self.parts.iter().map(|part| part.weight());

@@ -52,8 +52,12 @@ fn finds_the_variant_that_suits() {
     ));
     assert_eq!(body(&tier, &[("accept-language", "de")]).unwrap(), "Servus");
     assert_eq!(body(&tier, &[("accept-language", "fr")]).unwrap(), "Salut");
+    assert!(tier.any(KEY, NOW, |object| object.body == "Salut"));
+    assert!(!tier.any(KEY, NOW, |object| object.body == "Hallo"));
+    assert!(!tier.any("http://a|/y", NOW, |_| true));
     tier.remove(KEY);
     assert_eq!(body(&tier, &[("accept-language", "de")]), None);
+    assert!(!tier.any(KEY, NOW, |_| true));
 }
 
 #[test]
