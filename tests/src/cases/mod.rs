@@ -8,6 +8,7 @@
 //! what must become stale while it is stored waits for that.
 
 pub mod check;
+pub mod load;
 pub mod origin;
 pub mod page;
 pub mod run;
@@ -15,5 +16,6 @@ pub mod table;
 pub mod text;
 pub mod wire;
 
+pub use load::load;
 pub use run::{Report, run};
-pub use table::{Case, Group, Level, load};
+pub use table::{Case, Group, Level};
