@@ -66,6 +66,8 @@ proptest! {
         if let Ok(pattern) = PathPattern::parse(&text) {
             let mut router = matchit::Router::new();
             prop_assert_eq!(router.insert(pattern.as_str(), ()), Ok(()));
+            let example = pattern.example();
+            prop_assert!(router.at(&example).is_ok(), "{} for {}", example, text);
         }
     }
 }

@@ -95,6 +95,8 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(config.memory.capacity, 256 << 20);
     assert_eq!(config.cache.longest_life, Duration::from_secs(30 * 86_400));
     assert_eq!(config.cache.max_object, 32 << 20);
+    assert_eq!(config.cache.max_keyed_body, 64 << 10);
+    assert!(config.routes[0].may_override.is_empty());
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.log.level, LogLevel::Info);
     let upstream = &config.upstreams["api"];
