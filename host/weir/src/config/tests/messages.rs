@@ -40,7 +40,7 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
 fn compression_is_checked() {
     assert_eq!(
         error("compress = [\"gzip\", \"gzip\"]"),
-        "6:22: routes[0].compress[1]: the coding is listed twice"
+        "6:21: routes[0].compress[1]: the coding is listed twice"
     );
     assert_eq!(
         error("compress = [\"deflate\"]"),

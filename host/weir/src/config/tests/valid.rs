@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::model::Coding;
 use crate::config::raw::TABLES;
 use proptest::prelude::*;
 use toml::de::DeValue;
