@@ -17,6 +17,7 @@ mod router;
 mod server;
 mod settings;
 mod tee;
+mod tls;
 mod upload;
 mod upstream;
 
@@ -29,12 +30,17 @@ pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLin
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
-pub use server::{bind, serve};
+pub use server::{Listener, bind, serve};
 pub use settings::{
     CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
-    ServerSettings,
-    UpstreamSettings, route_label,
+    ServerSettings, UpstreamSettings, UpstreamTls, route_label,
 };
-pub use upstream::{OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind};
+pub use tls::{
+    Certificate, CertificateError, CertificatePart, HandshakeError, Protocol, Tls, TlsError,
+    read_authorities,
+};
+pub use upstream::{
+    OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind, system_authorities,
+};
 /// What a route's compression is told in.
 pub use weir_semantics::{Coding, MediaTypes};

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::tls::Certificate;
+
 /// How a request ended, as the `result` label has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResultKind {
@@ -95,6 +97,11 @@ struct LookupLabels {
 struct UpstreamLabels {
     upstream: String,
     result: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    chain: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -186,6 +193,8 @@ pub struct Metrics {
     origin_requests: Counter,
     origin_results: Family<UpstreamLabels, Counter>,
     connections: Gauge,
+    tls_failures: Counter,
+    certificates: Family<CertificateLabel, Gauge>,
     generations: Gauge,
     policy_calls: Family<PolicyCallLabels, Counter>,
     policy_errors: Family<PolicyErrorLabels, Counter>,
@@ -205,6 +214,8 @@ impl Default for Metrics {
             origin_requests: Counter::default(),
             origin_results: Family::default(),
             connections: Gauge::default(),
+            tls_failures: Counter::default(),
+            certificates: Family::default(),
             generations: Gauge::default(),
             policy_calls: Family::default(),
             policy_errors: Family::default(),
@@ -243,6 +254,16 @@ impl Default for Metrics {
             "connections",
             "Open client connections",
             this.connections.clone(),
+        );
+        registry.register(
+            "tls_handshake_failures",
+            "Client connections that ended before TLS was agreed",
+            this.tls_failures.clone(),
+        );
+        registry.register(
+            "tls_certificate_expires_seconds",
+            "When the certificate in force expires, since 1970, by the chain's file",
+            this.certificates.clone(),
         );
         registry.register(
             "generations_alive",
@@ -298,6 +319,23 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry.lock())?;
         Ok(text)
+    }
+
+    /// Counts a connection on which TLS came to nothing.
+    pub(crate) fn handshake_failed(&self) {
+        self.tls_failures.inc();
+    }
+
+    /// Shows when the certificates in force expire.
+    pub fn certificates(&self, in_force: &[Certificate]) {
+        self.certificates.clear();
+        for certificate in in_force {
+            let labels = CertificateLabel {
+                chain: certificate.chain().display().to_string(),
+            };
+            let expires = i64::try_from(certificate.expires().as_secs()).unwrap_or(i64::MAX);
+            self.certificates.get_or_create_owned(&labels).set(expires);
+        }
     }
 
     /// The counters of a route.

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
 use weir_semantics::strip_hop_by_hop;
 
-/// Why a request is refused with 400 (Bad Request).
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// RFC 9112 section 3.2: a request must have exactly one Host.
@@ -29,11 +29,27 @@ pub enum Malformed {
     /// `*` or a target without a path.
     #[error("the request target must be a path")]
     BadTarget,
+    /// The request target has another scheme than the connection.
+    #[error("the request is for another scheme than that of its connection")]
+    SchemeMismatch,
+}
+
+impl Malformed {
+    /// 421 (Misdirected Request) for what belongs on another connection (RFC 9110 section
+    /// 7.4), 400 for the rest.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::SchemeMismatch => StatusCode::MISDIRECTED_REQUEST,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
 }
 
 /// Makes the head of a request. Its parameters are still empty: they come from the route.
-pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malformed> {
-    let host = authority(&parts.uri, &parts.headers)?;
+pub(crate) fn head(parts: Parts, client: IpAddr, scheme: Scheme) -> Result<RequestHead, Malformed> {
+    check_scheme(&parts, scheme)?;
+    let host = authority(&parts.uri, &parts.headers, scheme)?;
     let mut headers = parts.headers;
     // Before anything looks at them: a field that Connection names does not reach the
     // origin, so it must not count in keys and variants either.
@@ -46,7 +62,7 @@ pub(crate) fn head(parts: Parts, client: IpAddr) -> Result<RequestHead, Malforme
     }
     Ok(RequestHead {
         method: parts.method,
-        scheme: Scheme::Http,
+        scheme,
         host,
         target: target.clone(),
         headers,
@@ -71,20 +87,42 @@ pub(crate) fn synthetic(
         None => return Err(Malformed::BadTarget),
     };
     parts.headers = headers;
-    head(parts, client)
+    let scheme = match url.scheme_str() {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    head(parts, client, scheme)
+}
+
+/// The connection decides the scheme; a request that names another one was meant for
+/// another connection. Except on cleartext HTTP/2: a gateway that ended TLS in front may
+/// leave the client's `:scheme` as it was.
+fn check_scheme(parts: &Parts, scheme: Scheme) -> Result<(), Malformed> {
+    let Some(named) = parts.uri.scheme_str() else {
+        return Ok(());
+    };
+    let of_gateway = scheme == Scheme::Http
+        && parts.version == Version::HTTP_2
+        && named.eq_ignore_ascii_case("https");
+    match of_gateway || named.eq_ignore_ascii_case(scheme.as_str()) {
+        true => Ok(()),
+        false => Err(Malformed::SchemeMismatch),
+    }
 }
 
 /// The normalised authority: lower case, the default port left out.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Box<str>, Malformed> {
+fn authority(uri: &Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Box<str>, Malformed> {
     let mut hosts = headers.get_all(HOST).iter();
     let field = hosts.next();
     if hosts.next().is_some() {
         return Err(Malformed::ManyHosts);
     }
-    let field = field.map(|value| normalise(value.as_bytes())).transpose()?;
+    let field = field
+        .map(|value| normalise(value.as_bytes(), scheme))
+        .transpose()?;
     let target = uri
         .authority()
-        .map(|authority| normalise(authority.as_str().as_bytes()))
+        .map(|authority| normalise(authority.as_str().as_bytes(), scheme))
         .transpose()?;
     match (target, field) {
         (Some(target), Some(field)) if target != field => Err(Malformed::HostMismatch),
@@ -93,14 +131,19 @@ fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Box<str>, Malformed> {
     }
 }
 
-/// Lower-cases an authority and leaves out port 80, which is the same origin without.
-pub(crate) fn normalise(authority: &[u8]) -> Result<Box<str>, Malformed> {
+/// Lower-cases an authority and leaves out the scheme's default port, without which it is
+/// the same origin.
+pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Malformed> {
     let text = std::str::from_utf8(authority).map_err(|_| Malformed::BadHost)?;
     let parsed: Authority = text.parse().map_err(|_| Malformed::BadHost)?;
     if parsed.host().is_empty() || text.contains('@') {
         return Err(Malformed::BadHost);
     }
-    let text = match text.strip_suffix(":80") {
+    let port = match scheme {
+        Scheme::Http => ":80",
+        Scheme::Https => ":443",
+    };
+    let text = match text.strip_suffix(port) {
         Some(host) => host,
         None => text.strip_suffix(':').unwrap_or(text),
     };
@@ -114,8 +157,12 @@ mod tests {
     use super::*;
 
     fn host_of(request: http::request::Builder) -> Result<String, Malformed> {
+        host_on(Scheme::Http, request)
+    }
+
+    fn host_on(scheme: Scheme, request: http::request::Builder) -> Result<String, Malformed> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        head(parts, IpAddr::from([127, 0, 0, 1])).map(|head| head.host.to_string())
+        head(parts, IpAddr::from([127, 0, 0, 1]), scheme).map(|head| head.host.to_string())
     }
 
     #[test]
@@ -141,6 +188,28 @@ mod tests {
             host_of(request().header(HOST, "[::1]:80")).unwrap(),
             "[::1]"
         );
+    }
+
+    #[test]
+    fn the_connection_decides_the_scheme() {
+        let (http, https) = (Scheme::Http, Scheme::Https);
+        let to = |url| Request::get(url);
+        for (scheme, host, normalised) in [
+            (https, "a:443", "a"),
+            (https, "a:80", "a:80"),
+            (http, "a:443", "a:443"),
+        ] {
+            let request = to("/x").header(HOST, host);
+            assert_eq!(host_on(scheme, request).unwrap(), normalised);
+        }
+        assert_eq!(host_on(https, to("https://a:443/x")).unwrap(), "a");
+        let refused = Err(Malformed::SchemeMismatch);
+        assert_eq!(host_on(https, to("http://a/x")), refused);
+        assert_eq!(host_on(http, to("https://a/x")), refused);
+        assert_eq!(host_on(http, to("ftp://a/x")), refused);
+        let http2 = |url| to(url).version(Version::HTTP_2);
+        assert_eq!(host_on(http, http2("https://a/x")).unwrap(), "a");
+        assert_eq!(host_on(https, http2("http://a/x")), refused);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Listeners: HTTP/1.1 and cleartext HTTP/2 by prior knowledge on each, and an end that
-//! lets running requests finish.
+//! Listeners: HTTP/1.1 and HTTP/2, by prior knowledge in cleartext and by ALPN inside TLS,
+//! and an end that lets running requests finish.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,18 +13,30 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use weir_policy::Scheme;
 
 use crate::node::Node;
 use crate::settings::ServerSettings;
+use crate::tls::{Protocol as Alpn, Tls};
 
 /// Pending connections the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;
 /// How long a listener rests after a failed accept (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds a listener.
+/// A bound address, and the TLS that is spoken on it, if any.
+#[derive(Debug)]
+pub struct Listener {
+    /// Takes the connections.
+    pub socket: TcpListener,
+    /// Absent: cleartext.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// Binds an address.
 ///
 /// # Errors
 /// What the system said, with the address.
@@ -50,20 +62,20 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// most `drain_timeout`.
 pub async fn serve(
     node: Arc<Node>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     settings: ServerSettings,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = Arc::new(GracefulShutdown::new());
     let (ended, _) = watch::channel(false);
-    let builder = Arc::new(connection_builder(&settings));
+    let builders = Arc::new(Builders::new(&settings));
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
             tokio::spawn(accept(
                 listener,
                 Arc::clone(&node),
-                Arc::clone(&builder),
+                Arc::clone(&builders),
                 Arc::clone(&graceful),
                 ended.subscribe(),
             ))
@@ -94,6 +106,33 @@ pub async fn serve(
     }
 }
 
+/// How connections are served.
+struct Builders {
+    /// Where the client's first bytes say what it speaks.
+    any: auto::Builder<TokioExecutor>,
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(settings: &ServerSettings) -> Self {
+        let any = connection_builder(settings);
+        Self {
+            http1: any.clone().http1_only(),
+            http2: any.clone().http2_only(),
+            any,
+        }
+    }
+
+    fn of(&self, agreed: Option<Alpn>) -> &auto::Builder<TokioExecutor> {
+        match agreed {
+            None => &self.any,
+            Some(Alpn::Http1) => &self.http1,
+            Some(Alpn::Http2) => &self.http2,
+        }
+    }
+}
+
 fn connection_builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -113,27 +152,36 @@ fn connection_builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor>
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     node: Arc<Node>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builders: Arc<Builders>,
     graceful: Arc<GracefulShutdown>,
     mut ended: watch::Receiver<bool>,
 ) {
     loop {
         let accepted = tokio::select! {
             _ = ended.wait_for(|ended| *ended) => return,
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let serving = connection(
-                    stream,
-                    peer,
-                    Arc::clone(&node),
-                    Arc::clone(&builder),
-                    graceful.watcher(),
-                );
-                tokio::spawn(serving);
+                // Without it a small response waits for the client's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                let node = Arc::clone(&node);
+                let builders = Arc::clone(&builders);
+                let watcher = graceful.watcher();
+                match &listener.tls {
+                    None => {
+                        let serving =
+                            connection(stream, peer, Scheme::Http, None, node, builders, watcher);
+                        tokio::spawn(serving);
+                    }
+                    Some(tls) => {
+                        let tls = Arc::clone(tls);
+                        let ended = ended.clone();
+                        tokio::spawn(secured(stream, peer, tls, node, builders, watcher, ended));
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -143,22 +191,53 @@ async fn accept(
     }
 }
 
-async fn connection(
+/// Shakes hands, and serves what comes of it.
+async fn secured(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Arc<Tls>,
     node: Arc<Node>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builders: Arc<Builders>,
+    graceful: Watcher,
+    mut ended: watch::Receiver<bool>,
+) {
+    let shaking = node.metrics().connection_opened();
+    let accepted = tokio::select! {
+        // No request is in it yet that a stop would have to wait for.
+        _ = ended.wait_for(|ended| *ended) => return,
+        accepted = tls.accept(stream) => accepted,
+    };
+    match accepted {
+        Ok((stream, agreed)) => {
+            drop(shaking);
+            let scheme = Scheme::Https;
+            connection(stream, peer, scheme, Some(agreed), node, builders, graceful).await;
+        }
+        Err(error) => {
+            node.metrics().handshake_failed();
+            tracing::debug!(%peer, %error, "no TLS connection");
+        }
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    scheme: Scheme,
+    agreed: Option<Alpn>,
+    node: Arc<Node>,
+    builders: Arc<Builders>,
     graceful: Watcher,
 ) {
-    // Without it a small response waits for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
     let _open = node.metrics().connection_opened();
     let client = peer.ip();
     let service = service_fn(|request| {
-        let answered = node.handle(client, request);
+        let answered = node.handle(client, scheme, request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builders
+        .of(agreed)
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = graceful.watch(connection).await {
         tracing::debug!(%peer, %error, "connection ended");
     }

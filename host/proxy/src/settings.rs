@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
+use rustls::pki_types::CertificateDer;
 pub use weir_semantics::Overrides;
 use weir_semantics::{Coding, MediaTypes};
 
 /// Where a node listens, and how patient it is with clients.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Addresses of the data plane, HTTP/1.1 and cleartext HTTP/2 on each.
+    /// Cleartext addresses of the data plane, HTTP/1.1 and HTTP/2 on each.
     pub listen: Vec<SocketAddr>,
     /// From a connection's start, or the end of its last response, to the end of the next
     /// request's header section: so also how long a connection may be idle.
@@ -31,7 +32,9 @@ pub struct UpstreamSettings {
     pub name: String,
     /// `host:port` of each server.
     pub servers: Vec<String>,
-    /// How long a TCP connection may take.
+    /// Present when they are reached by TLS.
+    pub tls: Option<UpstreamTls>,
+    /// How long a connection may take, TLS included.
     pub connect_timeout: Duration,
     /// From the last piece of the request that was sent to the response's header section.
     pub response_timeout: Duration,
@@ -43,6 +46,17 @@ pub struct UpstreamSettings {
     pub max_idle: usize,
     /// How many other servers are tried after a failed connection.
     pub retries: u32,
+}
+
+/// How the servers of an upstream show that they are those meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The certificate authorities that are trusted; absent: those of the system.
+    pub authorities: Option<Arc<[CertificateDer<'static>]>>,
+    /// The name that is asked for and verified; absent: each server's own.
+    pub server_name: Option<String>,
+    /// Whether the certificate is looked at at all.
+    pub verify: bool,
 }
 
 /// What a request gets whose policy failed.

@@ -20,8 +20,8 @@ use crate::tags::Tags;
 pub struct Object {
     /// The full key. A tier compares it, and never trusts a hash alone.
     pub key: Key,
-    /// The target URI, absolute: an implicit tag, so that a purge by URL finds the
-    /// object under whatever key the policy chose.
+    /// The target URI, absolute and with `http` for both schemes: an implicit tag, so
+    /// that a purge by URL finds the object under whatever key the policy chose.
     pub url: Box<str>,
     /// The status code.
     pub status: StatusCode,

@@ -2,9 +2,11 @@
 //! policies are replaced while it serves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{Mutex, MutexGuard};
@@ -17,6 +19,7 @@ use weir_store::redis::Redis;
 use weir_store::{Clock, MemoryTier};
 
 use crate::capabilities::services;
+use crate::certificates::Certificates;
 use crate::config::{self, Config};
 use crate::policies::{Loader, Policies, Reloaded};
 use crate::settings;
@@ -28,6 +31,8 @@ const KV_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) node: Arc<Node>,
+    /// Those of the TLS listeners, if there are any.
+    pub(crate) certificates: Option<Certificates>,
     loader: Loader,
     /// One change at a time; requests never wait for this.
     state: Mutex<State>,
@@ -72,6 +77,10 @@ impl App {
             log,
             cache: settings::cache(&config),
         })?;
+        let certificates = config.tls.as_ref().map(Certificates::load).transpose()?;
+        if let Some(certificates) = &certificates {
+            certificates.announce(node.metrics());
+        }
         let loader = Loader::new(engine, services(kv, limiter));
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
@@ -79,6 +88,7 @@ impl App {
             .0;
         let app = Arc::new(Self {
             node,
+            certificates,
             loader,
             state: Mutex::new(state),
             file,
@@ -138,6 +148,7 @@ impl App {
         let (next, report) =
             State::make(&self.loader, &state.policies, &state.upstreams, config).await?;
         self.install(&next)?;
+        self.follow_certificates(&next.config);
         *state = next;
         log_report(&report);
         Ok(report)
@@ -159,9 +170,27 @@ impl App {
         Ok(())
     }
 
-    /// The component files to be watched.
+    /// Looks at the certificates' files again, and puts changed ones in force.
+    pub(crate) async fn reload_certificates(&self) {
+        self.follow_certificates(&self.state.lock().await.config);
+    }
+
+    fn follow_certificates(&self, config: &Config) {
+        // TLS that a reload adds or removes waits for a restart, as its listeners do.
+        if let (Some(certificates), Some(tls)) = (&self.certificates, &config.tls) {
+            certificates.follow(&tls.certificates, self.node.metrics());
+        }
+    }
+
+    /// The files to be watched: components, certificates and their keys.
     pub(crate) async fn files(&self) -> Vec<PathBuf> {
-        self.state.lock().await.policies.files()
+        let state = self.state.lock().await;
+        let mut files = state.policies.files();
+        for certificate in state.config.tls.iter().flat_map(|tls| &tls.certificates) {
+            files.push(certificate.chain.clone());
+            files.push(certificate.key.clone());
+        }
+        files
     }
 }
 
@@ -195,7 +224,8 @@ fn connect(
     wanted
         .iter()
         .map(|(name, upstream)| {
-            let settings = settings::upstream(name, upstream);
+            let settings = settings::upstream(name, upstream)
+                .map_err(|reason| anyhow::anyhow!("upstream {name:?}: {reason}"))?;
             let upstream = match known.get(name) {
                 Some(known) if *known.settings() == settings => Arc::clone(known),
                 _ => Upstream::new(settings)?,
@@ -232,6 +262,7 @@ fn compiled_dir(config: &Config) -> anyhow::Result<Option<PathBuf>> {
 fn warn_of_restart(old: &Config, new: &Config) {
     let differs = [
         ("listen", old.listen != new.listen),
+        ("tls.listen", listens(old) != listens(new)),
         ("threads", old.threads != new.threads),
         ("memory", old.memory.capacity != new.memory.capacity),
         ("data_dir", old.data_dir != new.data_dir),
@@ -256,6 +287,12 @@ fn warn_of_restart(old: &Config, new: &Config) {
     for (key, _) in differs.iter().filter(|(_, differs)| *differs) {
         tracing::warn!(key, "changed, but takes effect only after a restart");
     }
+}
+
+/// What of TLS needs a restart: all but the certificates.
+fn listens(config: &Config) -> Option<(&[SocketAddr], Duration)> {
+    let tls = config.tls.as_ref()?;
+    Some((&tls.listen, tls.handshake_timeout))
 }
 
 fn log_report(report: &[Reloaded]) {

@@ -53,8 +53,11 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         .url
         .parse()
         .with_context(|| format!("{:?} is not a URL; write http://HOST/PATH", args.url))?;
-    if url.scheme().is_none() || url.authority().is_none() {
-        bail!("{:?} is not absolute; write http://HOST/PATH", args.url);
+    if !matches!(url.scheme_str(), Some("http" | "https")) || url.authority().is_none() {
+        bail!(
+            "{:?} is not absolute; write http://HOST/PATH or https://HOST/PATH",
+            args.url
+        );
     }
     let method = match (&args.method, &args.data) {
         (None, None) => Method::GET,

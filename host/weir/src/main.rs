@@ -3,6 +3,7 @@
 
 mod app;
 mod capabilities;
+mod certificates;
 mod client;
 mod config;
 mod control;

@@ -1,6 +1,7 @@
 //! `weir run` and `weir check`.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use weir_admin::Auth;
+use weir_proxy::Listener;
 
 use crate::app::App;
+use crate::certificates::Certificates;
 use crate::config::{Admin, Config};
 use crate::control::NodeControl;
 use crate::logging;
@@ -117,17 +120,19 @@ pub(crate) async fn serve(
     let server = settings::server(&config);
     let admin = config.admin.clone();
     // Bound first: a port that is taken should not cost a compilation.
-    let listeners = server
-        .listen
-        .iter()
-        .map(|address| weir_proxy::bind(*address))
-        .collect::<Result<Vec<_>, _>>()?;
+    let cleartext = bind(&server.listen)?;
+    let tls_listen = config.tls.iter().flat_map(|tls| &tls.listen);
+    let secured = bind(tls_listen)?;
     let admin_listener = admin
         .as_ref()
         .map(|admin| weir_proxy::bind(admin.listen))
         .transpose()
         .context("[admin]")?;
     let auth = admin.as_ref().map(auth).transpose()?;
+    // Caught from now on: uncaught, it would end the process.
+    let hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be caught"))
+        .ok();
     let app = App::start(config).await?;
     metrics::register(&app.node);
     if let Some(redis) = app.node.redis()
@@ -140,10 +145,20 @@ pub(crate) async fn serve(
         let control = Arc::new(NodeControl(Arc::clone(&app)));
         tokio::spawn(admin_api(listener, auth, control, admin_ends))
     });
-    let following = tokio::spawn(follow(Arc::clone(&app)));
+    let following = tokio::spawn(follow(Arc::clone(&app), hangup));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
-    for address in &server.listen {
-        tracing::info!(%address, "listening");
+    let tls = app.certificates.as_ref().map(Certificates::tls);
+    let listeners: Vec<_> = cleartext
+        .into_iter()
+        .map(|socket| Listener { socket, tls: None })
+        .chain(secured.into_iter().map(|socket| Listener {
+            socket,
+            tls: tls.clone(),
+        }))
+        .collect();
+    for listener in &listeners {
+        let address = listener.socket.local_addr()?;
+        tracing::info!(%address, tls = listener.tls.is_some(), "listening");
     }
     app.set_serving(true);
     ready(&app);
@@ -168,6 +183,15 @@ pub(crate) async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn bind<'a>(
+    addresses: impl IntoIterator<Item = &'a SocketAddr>,
+) -> std::io::Result<Vec<TcpListener>> {
+    let addresses = addresses.into_iter();
+    addresses
+        .map(|address| weir_proxy::bind(*address))
+        .collect()
 }
 
 fn auth(admin: &Admin) -> anyhow::Result<Auth> {
@@ -196,21 +220,20 @@ async fn admin_api(
     }
 }
 
-/// Reloads when a component's file changes, and everything at SIGHUP.
-async fn follow(app: Arc<App>) {
+/// Reloads what has a changed file, component or certificate, and everything at SIGHUP.
+async fn follow(app: Arc<App>, mut hangup: Option<Signal>) {
     let (touch, mut touched) = mpsc::channel(1);
     let mut watcher = Watcher::new(touch)
         .inspect_err(|error| tracing::warn!("{error:#}"))
         .ok();
-    let mut hangup = signal(SignalKind::hangup())
-        .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be caught"))
-        .ok();
     loop {
-        if let Some(watcher) = &mut watcher {
-            watcher.follow(&app.files().await);
-        }
+        let unseen = match &mut watcher {
+            Some(watcher) => watcher.follow(&app.files().await),
+            None => false,
+        };
         let reloaded = tokio::select! {
-            Some(()) = touched.recv(), if watcher.is_some() => app.reload_policies().await,
+            () = std::future::ready(()), if unseen => reload_files(&app).await,
+            Some(()) = touched.recv(), if watcher.is_some() => reload_files(&app).await,
             Some(()) = hung_up(&mut hangup) => {
                 tracing::info!("SIGHUP: reading the configuration again");
                 app.reload().await.map(drop)
@@ -223,7 +246,12 @@ async fn follow(app: Arc<App>) {
     }
 }
 
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+async fn reload_files(app: &App) -> anyhow::Result<()> {
+    app.reload_certificates().await;
+    app.reload_policies().await
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) -> Option<()> {
     match hangup {
         Some(hangup) => hangup.recv().await,
         None => std::future::pending().await,

@@ -6,8 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use weir_policy::{Grants, Limits, PolicySpec};
 use weir_proxy::{
     CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
-    ServerSettings,
-    UpstreamSettings,
+    ServerSettings, UpstreamSettings, UpstreamTls, read_authorities,
 };
 use weir_store::log::Limits as LogLimits;
 use weir_store::redis::RedisConfig;
@@ -94,21 +93,34 @@ pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
     })
 }
 
-pub(crate) fn upstream(name: &str, upstream: &config::Upstream) -> UpstreamSettings {
-    UpstreamSettings {
+/// # Errors
+/// When the file of the authorities cannot be used.
+pub(crate) fn upstream(
+    name: &str,
+    upstream: &config::Upstream,
+) -> Result<UpstreamSettings, String> {
+    let tls = |tls: &config::UpstreamTls| {
+        Ok::<_, String>(UpstreamTls {
+            authorities: tls.ca_file.as_deref().map(read_authorities).transpose()?,
+            server_name: tls.server_name.clone(),
+            verify: tls.verify,
+        })
+    };
+    Ok(UpstreamSettings {
         name: name.to_owned(),
         servers: upstream
             .servers
             .iter()
             .map(config::Server::authority)
             .collect(),
+        tls: upstream.tls.as_ref().map(tls).transpose()?,
         connect_timeout: upstream.connect_timeout,
         response_timeout: upstream.response_timeout,
         body_timeout: upstream.body_timeout,
         idle_timeout: upstream.idle_timeout,
         max_idle: upstream.max_idle,
         retries: upstream.retries,
-    }
+    })
 }
 
 pub(crate) fn route(route: &config::Route) -> RouteSettings {

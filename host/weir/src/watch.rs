@@ -1,4 +1,5 @@
-//! Follows component files: a changed one is loaded without a restart.
+//! Follows the files of components and certificates: a changed one is loaded without a
+//! restart.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ impl Watcher {
                     .any(|event| !matches!(event.kind, EventKind::Access(_))),
                 Err(errors) => {
                     for error in errors {
-                        tracing::warn!(%error, "watching the policies' files");
+                        tracing::warn!(%error, "watching files");
                     }
                     false
                 }
@@ -39,15 +40,18 @@ impl Watcher {
                 let _ = changed.try_send(());
             }
         })
-        .context("the policies' files cannot be watched; reload with SIGHUP instead")?;
+        .context(
+            "the files of policies and certificates cannot be watched; reload with SIGHUP instead",
+        )?;
         Ok(Self {
             debouncer,
             folders: BTreeSet::new(),
         })
     }
 
-    /// Watches the folders of these files, and no others.
-    pub(crate) fn follow(&mut self, files: &[PathBuf]) {
+    /// Watches the folders of these files, and no others. Says whether one is new: what
+    /// changed in it before is not told.
+    pub(crate) fn follow(&mut self, files: &[PathBuf]) -> bool {
         let wanted: BTreeSet<PathBuf> = files
             .iter()
             .filter_map(|file| file.parent().map(folder))
@@ -68,7 +72,9 @@ impl Watcher {
                 }
             }
         }
+        let more = !watched.is_subset(&self.folders);
         self.folders = watched;
+        more
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
-use weir_policy::{CallError, Policy, RequestHead};
+use weir_policy::{CallError, Policy, RequestHead, Scheme};
 use weir_store::KeyBuilder;
 use weir_store::log::{Receipt, Selector, Target};
 
@@ -163,33 +164,33 @@ pub(super) fn resolve(
 
 fn resolve_url(url: &str, head: Option<&RequestHead>) -> Option<String> {
     if url.starts_with('/') {
-        let target = url.parse().ok()?;
-        return head.map(|head| keys::absolute(head, &target));
+        let target: PathAndQuery = url.parse().ok()?;
+        return head.map(|head| keys::url_tag_of(&head.host, target.as_str()));
     }
     normalised_url(&url.parse().ok()?)
 }
 
-/// An absolute URL as objects carry it: the authority normalised, without a fragment.
-///
-/// Nodes take cleartext alone, so what clients know as https (a terminator stands in
-/// front) is http here: the two schemes name the same object.
+/// An absolute URL as objects carry it: the authority normalised, without a fragment,
+/// and with `http` for `https` too. What clients know as https may have reached the node
+/// in cleartext, where something in front ends TLS: a purge must find it either way, so
+/// it does not go by the scheme.
 pub(super) fn normalised_url(url: &Uri) -> Option<String> {
-    let authority = url.authority()?.as_str();
-    let authority = match url.scheme_str()?.eq_ignore_ascii_case("https") {
-        true => authority.strip_suffix(":443").unwrap_or(authority),
-        false => authority,
+    let scheme = match url.scheme_str()?.eq_ignore_ascii_case("https") {
+        true => Scheme::Https,
+        false => Scheme::Http,
     };
-    let host = request::normalise(authority.as_bytes()).ok()?;
+    let host = request::normalise(url.authority()?.as_str().as_bytes(), scheme).ok()?;
     let target = url.path_and_query().map_or("/", |target| target.as_str());
-    Some(format!("http://{host}{target}"))
+    Some(keys::url_tag_of(&host, target))
 }
 
-/// An authority as keys have it: lower case, without the default port.
+/// An authority as keys have it: lower case, without a default port.
 ///
 /// # Errors
 /// When it is not of the form `host` or `host:port`.
 pub fn normalised_host(authority: &str) -> Result<String, Malformed> {
-    request::normalise(authority.as_bytes()).map(String::from)
+    let host = request::normalise(authority.as_bytes(), Scheme::Http)?;
+    request::normalise(host.as_bytes(), Scheme::Https).map(String::from)
 }
 
 /// The target URI of a request.
@@ -214,7 +215,7 @@ pub(super) fn everything_of(
 ) -> Vec<Selector> {
     let tags = plan.map(|plan| plan.tags.iter()).into_iter().flatten();
     let namespaces = policy.map(Policy::namespaces).unwrap_or_default();
-    std::iter::once(Target::Url(keys::target_uri(head)))
+    std::iter::once(Target::Url(keys::url_tag(head)))
         .chain(tags.map(|tag| Target::Tag(tag.to_owned())))
         .chain(namespaces.iter().cloned().map(Target::Namespace))
         .map(|target| Selector::new(target).soft())

@@ -2,7 +2,6 @@
 //! inputs are filled in.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
-use http::uri::PathAndQuery;
 use weir_policy::{Input, Part, RequestHead, Values};
 use weir_store::{Key, KeyBuilder, KeyError};
 
@@ -141,22 +140,21 @@ pub(crate) fn concatenate(head: &RequestHead, parts: &[Part]) -> String {
     }
 }
 
-/// The target URI of a request, absolute: the tag by which a purge of the URL finds the
-/// object. Shared routes keep it too, with the host that asked first.
+/// The target URI of a request (RFC 9110 section 7.1).
 pub(crate) fn target_uri(head: &RequestHead) -> String {
-    absolute(head, &head.target)
+    format!("{}://{}{}", head.scheme.as_str(), head.host, head.target)
 }
 
-/// A path on the request's own origin, absolute.
-pub(crate) fn absolute(head: &RequestHead, target: &PathAndQuery) -> String {
-    let target = target.as_str();
-    let mut uri =
-        String::with_capacity(head.scheme.as_str().len() + 3 + head.host.len() + target.len());
-    uri.push_str(head.scheme.as_str());
-    uri.push_str("://");
-    uri.push_str(&head.host);
-    uri.push_str(target);
-    uri
+/// The tag by which a purge of a URL finds the object. Shared routes keep it too, with
+/// the host that asked first.
+pub(crate) fn url_tag(head: &RequestHead) -> String {
+    url_tag_of(&head.host, head.target.as_str())
+}
+
+/// The same for any path and query on a normalised authority. It names `http` whatever
+/// the scheme was: see [`normalised_url`](super::invalidate::normalised_url).
+pub(crate) fn url_tag_of(host: &str, target: &str) -> String {
+    format!("http://{host}{target}")
 }
 
 /// Whether a route's objects are shared by its hosts.

@@ -33,7 +33,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use weir_policy::{Reply, RequestHead, percent_decode};
+use weir_policy::{Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::KeyBuilder;
 
@@ -89,12 +89,18 @@ impl Future for Answering {
 
 impl Node {
     /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub fn handle(self: &Arc<Self>, client: IpAddr, request: Request<Incoming>) -> Answering {
+    /// `scheme` is that of the connection.
+    pub fn handle(
+        self: &Arc<Self>,
+        client: IpAddr,
+        scheme: Scheme,
+        request: Request<Incoming>,
+    ) -> Answering {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let version = parts.version;
         let is_head = parts.method == Method::HEAD;
-        let head = match request::head(parts, client) {
+        let head = match request::head(parts, client, scheme) {
             Ok(head) => head,
             Err(malformed) => {
                 return Answering::Ready(Some(refused(malformed, version)));
@@ -220,7 +226,7 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
 /// Whatever follows on the connection may be part of what was malformed.
 fn refused(malformed: Malformed, version: Version) -> Response<Body> {
     let mut response = Answer::error(
-        StatusCode::BAD_REQUEST,
+        malformed.status(),
         "malformed",
         &malformed.to_string(),
         ResultKind::Refused,

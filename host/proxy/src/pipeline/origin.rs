@@ -79,7 +79,10 @@ fn end_to_end(head: &RequestHead) -> HeaderMap {
         headers.insert(HOST, host);
     }
     append_list(&mut headers, X_FORWARDED_FOR, &head.client.to_string());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(head.scheme.as_str()),
+    );
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }

@@ -48,7 +48,7 @@ pub(crate) enum Decided {
 pub(crate) struct Plan {
     /// The key.
     pub key: Key,
-    /// The target URI, absolute.
+    /// The target URI, absolute and with `http` for both schemes.
     pub url: Box<str>,
     /// Tags known before the response.
     pub tags: Tags,
@@ -84,7 +84,7 @@ impl Plan {
         keys::plain_key(&mut builder, keys::is_shared(route), head)?;
         Ok(Self {
             key: builder.key()?,
-            url: keys::target_uri(head).into_boxed_str(),
+            url: keys::url_tag(head).into_boxed_str(),
             tags: Tags::none(),
             note: Bytes::new(),
             origin_target: None,
@@ -132,7 +132,7 @@ impl Plan {
             .collect::<Result<_, PlanError>>()?;
         Ok(Self {
             key: builder.key()?,
-            url: keys::target_uri(head).into_boxed_str(),
+            url: keys::url_tag(head).into_boxed_str(),
             tags: tags(&lookup.tags, head)?,
             note: lookup.note.clone(),
             origin_target,

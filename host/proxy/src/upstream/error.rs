@@ -6,6 +6,8 @@ use http::StatusCode;
 use http::uri::Authority;
 use hyper_util::client::legacy;
 
+use super::connect::is_tls;
+
 /// What went wrong between the node and an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamErrorKind {
@@ -13,6 +15,9 @@ pub enum UpstreamErrorKind {
     Connect,
     /// No connection in time.
     ConnectTimeout,
+    /// No TLS: a certificate that is not trusted, or is for another name, or no common
+    /// version.
+    Tls,
     /// No response header section in time.
     ResponseTimeout,
     /// The connection ended or broke the protocol before a response was complete.
@@ -30,6 +35,7 @@ impl UpstreamErrorKind {
         match self {
             Self::Connect => "connect-failed",
             Self::ConnectTimeout => "connect-timeout",
+            Self::Tls => "tls-failed",
             Self::ResponseTimeout => "response-timeout",
             Self::Broken => "origin-broken",
             Self::ClientGone => "client-gone",
@@ -63,10 +69,10 @@ impl UpstreamError {
     }
 
     pub(super) fn from_client(server: &Authority, error: &legacy::Error) -> Self {
-        let mut kind = if error.is_connect() {
-            UpstreamErrorKind::Connect
-        } else {
-            UpstreamErrorKind::Broken
+        let mut kind = match error.is_connect() {
+            true if is_tls(error) => UpstreamErrorKind::Tls,
+            true => UpstreamErrorKind::Connect,
+            false => UpstreamErrorKind::Broken,
         };
         let mut message = format!("{server}: {error}");
         let mut source = error.source();
@@ -94,7 +100,7 @@ impl UpstreamError {
     pub fn is_connect(&self) -> bool {
         matches!(
             self.kind,
-            UpstreamErrorKind::Connect | UpstreamErrorKind::ConnectTimeout
+            UpstreamErrorKind::Connect | UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::Tls
         )
     }
 }

@@ -2,6 +2,7 @@
 //! of a server.
 
 mod body;
+mod connect;
 mod error;
 mod request_body;
 mod servers;
@@ -14,10 +15,11 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use self::body::OriginBody;
+use self::connect::Connector;
+pub use self::connect::system_authorities;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
 use self::request_body::{ClientBody, Progress};
 use self::servers::Servers;
@@ -45,14 +47,14 @@ pub struct OriginRequest {
 pub struct Upstream {
     settings: UpstreamSettings,
     servers: Servers,
-    client: Client<HttpConnector, RequestBody>,
+    client: Client<Connector, RequestBody>,
 }
 
 impl Upstream {
     /// Builds the pool; connects to nothing yet.
     ///
     /// # Errors
-    /// Names the server whose address is not `host:port`.
+    /// Names the server whose address is not `host:port`, or what is wrong with TLS.
     pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
         let servers = settings
             .servers
@@ -66,10 +68,12 @@ impl Upstream {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
+        let connector = Connector::new(&settings).map_err(|reason| {
+            UpstreamError::new(
+                UpstreamErrorKind::Configuration,
+                format!("upstream {:?}: {reason}", settings.name),
+            )
+        })?;
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.max_idle)
@@ -142,7 +146,11 @@ impl Upstream {
         progress: &Progress,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let server = self.servers.choose();
-        let outgoing = build(server.authority(), request, body).map_err(|error| {
+        let scheme = match self.settings.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
+        let outgoing = build(scheme, server.authority(), request, body).map_err(|error| {
             UpstreamError::new(UpstreamErrorKind::Configuration, error.to_string())
         })?;
         let sent = tokio::select! {
@@ -183,12 +191,13 @@ async fn idle_for(timeout: Duration, progress: &Progress) {
 }
 
 fn build(
+    scheme: Scheme,
     server: &Authority,
     request: &OriginRequest,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, http::Error> {
     let uri = Uri::builder()
-        .scheme(Scheme::HTTP)
+        .scheme(scheme)
         .authority(server.clone())
         .path_and_query(request.target.clone())
         .build()?;

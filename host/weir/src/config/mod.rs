@@ -28,8 +28,8 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::errors::{ConfigErrors, Problem};
 pub(crate) use self::model::{
-    Admin, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy, Protection, Redis,
-    RedisAddress, RedisDown, Route, Server, Upstream,
+    Admin, CertificateFiles, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy,
+    Protection, Redis, RedisAddress, RedisDown, Route, Server, Tls, Upstream, UpstreamTls,
 };
 pub(crate) use self::secret::SecretError;
 

@@ -19,8 +19,10 @@ use super::secret::{Secret, SecretError, read_secret};
 pub(crate) struct Config {
     /// The file it was read from.
     pub(crate) file: PathBuf,
-    /// Where clients connect; at least one, none twice.
+    /// Where clients connect in cleartext; none twice. Empty only where there is TLS.
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub(crate) tls: Option<Tls>,
     /// Folder for compiled policies; not created yet.
     pub(crate) data_dir: Option<PathBuf>,
     /// Worker threads, 1 to 1024.
@@ -59,6 +61,26 @@ pub(crate) struct Limits {
     pub(crate) max_header_size: usize,
     /// Time that requests in flight have to finish after SIGTERM.
     pub(crate) drain_timeout: Duration,
+}
+
+/// Listeners with TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// At least one.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Time for a client to finish the handshake. Not zero.
+    pub(crate) handshake_timeout: Duration,
+    /// At least one.
+    pub(crate) certificates: Vec<CertificateFiles>,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    /// The certificate and those between it and its authority.
+    pub(crate) chain: PathBuf,
+    /// The private key.
+    pub(crate) key: PathBuf,
 }
 
 /// The admin listener.
@@ -200,7 +222,9 @@ impl Redis {
 pub(crate) struct Upstream {
     /// At least one.
     pub(crate) servers: Vec<Server>,
-    /// Time to open a connection. Not zero.
+    /// Present when they are reached by TLS.
+    pub(crate) tls: Option<UpstreamTls>,
+    /// Time to open a connection, TLS included. Not zero.
     pub(crate) connect_timeout: Duration,
     /// Time from the request to the head of the response. Not zero.
     pub(crate) response_timeout: Duration,
@@ -214,12 +238,23 @@ pub(crate) struct Upstream {
     pub(crate) retries: u32,
 }
 
-/// A server of an upstream, reached over cleartext HTTP.
+/// How the servers of an upstream are verified.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamTls {
+    /// The authorities to trust; none: those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A DNS name or an IP address.
+    pub(crate) server_name: Option<String>,
+    /// Whether they are verified at all.
+    pub(crate) verify: bool,
+}
+
+/// A server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
     /// Name or IP address, as in a URL: IPv6 in brackets, names in lower case.
     pub(crate) host: String,
-    /// 80 where the URL names none.
+    /// 80 or 443 where the URL names none.
     pub(crate) port: u16,
 }
 
@@ -282,7 +317,7 @@ pub(crate) enum Grant {
 /// Which requests go where, and how they are cached.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// An authority in lower case, without the default port; none for any host.
+    /// An authority in lower case, without a default port; none for any host.
     /// Without a port it is that host on every port.
     pub(crate) host: Option<String>,
     /// The paths.

@@ -19,6 +19,8 @@ use super::units::Size;
 /// All tables, in the order of the reference page.
 pub(super) const TABLES: &[&TableSpec] = &[
     Root::SPEC,
+    Tls::SPEC,
+    Certificate::SPEC,
     Limits::SPEC,
     Admin::SPEC,
     Log::SPEC,
@@ -26,6 +28,7 @@ pub(super) const TABLES: &[&TableSpec] = &[
     Cache::SPEC,
     Redis::SPEC,
     Upstream::SPEC,
+    UpstreamTls::SPEC,
     Policy::SPEC,
     Route::SPEC,
 ];
@@ -34,8 +37,11 @@ table! {
     /// Durations are written like `"30s"`, sizes like `"256MiB"`. Paths are
     /// relative to the folder of the configuration file.
     "" Root {
-        /// Where clients connect (HTTP/1.1 and cleartext HTTP/2). Port 0 takes any free port.
+        /// Where clients connect in cleartext (HTTP/1.1, and HTTP/2 with prior knowledge). Port 0 takes any free
+        /// port. May be empty where `tls.listen` is not.
         listen: OneOrMany<SocketAddr>, = ["127.0.0.1:8080"];
+        /// Where clients connect with TLS.
+        tls: Tls, absent "none: no TLS listener";
         /// Folder for compiled policies, so that a restart need not compile them again.
         data_dir: PathBuf, absent "none: nothing is kept on disk";
         /// Worker threads.
@@ -58,6 +64,29 @@ table! {
         policies: Named<Policy>, = {};
         /// Which requests go where.
         routes: Tables<Route>;
+    }
+}
+
+table! {
+    /// Listeners with TLS 1.2 and 1.3. ALPN decides between HTTP/2 and HTTP/1.1.
+    "[tls]" Tls {
+        /// Where clients connect with TLS.
+        listen: OneOrMany<SocketAddr>;
+        /// Time for a client to finish the handshake.
+        handshake_timeout: Duration, = "10s", in "1ms"..="5m";
+        /// What clients are shown: the one with the name that the client asks for (SNI), else the first.
+        certificates: Tables<Certificate>;
+    }
+}
+
+table! {
+    /// A certificate. The names in it, also with a wildcard for one label, are those it is shown for.
+    /// When a file changes both are read again; what is of no use then leaves the old one in force.
+    "[[tls.certificates]]" Certificate {
+        /// PEM file: the certificate, then those between it and its authority.
+        chain: PathBuf;
+        /// PEM file: the private key, without a password.
+        key: PathBuf;
     }
 }
 
@@ -158,9 +187,11 @@ table! {
 table! {
     /// Servers that answer alike, under a name that routes use.
     "[upstreams.NAME]" Upstream {
-        /// URLs of the servers: `http://HOST[:PORT]`.
+        /// URLs of the servers: `http://HOST[:PORT]`, or `https://HOST[:PORT]` for all of them.
         servers: List<String>;
-        /// Time to open a connection.
+        /// How servers with `https` are verified.
+        tls: UpstreamTls, = {};
+        /// Time to open a connection, TLS included.
         connect_timeout: Duration, = "2s", in "1ms"..="1h";
         /// Time from the last piece of the request to the head of the response.
         response_timeout: Duration, = "30s", in "1ms"..="1d";
@@ -172,6 +203,18 @@ table! {
         max_idle: u64, = 64, in 0..=10000;
         /// How many other servers are tried when a connection fails.
         retries: u64, = 1, in 0..=10;
+    }
+}
+
+table! {
+    /// How the servers of an upstream show that they are those meant. For `https` alone.
+    "[upstreams.NAME.tls]" UpstreamTls {
+        /// PEM file with the certificate authorities to trust, and no others.
+        ca_file: PathBuf, absent "those of the system";
+        /// The name to ask for (SNI) and to verify.
+        server_name: String, absent "the host in each server's URL";
+        /// Whether servers are verified. Without, anyone on the way can answer in their place.
+        verify: bool, = true;
     }
 }
 

@@ -169,8 +169,32 @@ fn each_mistake_has_its_message() {
             "8:12: redis.password: the URL gives a password already",
         ),
         (
-            "[upstreams.b]\nservers = [\"https://h\"]",
-            "7:13: upstreams.b.servers[0]: TLS to upstreams is not built yet",
+            "[upstreams.b]\nservers = [\"http://h\", \"https://h\"]",
+            "7:24: upstreams.b.servers[1]: the servers of an upstream are reached by http or by https, not by both",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"http://h\"]\ntls = {}",
+            "8:7: upstreams.b.tls: the servers of this upstream are reached without TLS",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"https://h\"]\ntls = { verify = false, ca_file = \"ca\" }",
+            "8:35: upstreams.b.tls.ca_file: where nothing is verified, this has no use",
+        ),
+        (
+            "[upstreams.b]\nservers = [\"https://h\"]\ntls = { server_name = \"h:443\" }",
+            "8:23: upstreams.b.tls.server_name: this is not the name of a server",
+        ),
+        (
+            "[tls]\nlisten = []\ncertificates = [{ chain = \"c\", key = \"k\" }]",
+            "7:10: tls.listen: the list is empty",
+        ),
+        (
+            "[tls]\nlisten = \"0.0.0.0:8443\"\ncertificates = []",
+            "8:16: tls.certificates: TLS needs a certificate",
+        ),
+        (
+            "[tls]\nlisten = \"0.0.0.0:8080\"\ncertificates = [{ chain = \"c\", key = \"k\" }]",
+            "7:10: tls.listen: port 8080 is taken by listen, by default",
         ),
         (
             "[upstreams.b]\nservers = [\"http://h/a\"]",

@@ -42,6 +42,30 @@ store_set_cookie = false
 "#;
 
 #[test]
+fn tls_in_front_and_behind() {
+    let text = "listen = []\n[tls]\nlisten = \"0.0.0.0:8443\"\n\
+        [[tls.certificates]]\nchain = \"c.pem\"\nkey = \"/k.pem\"\n\
+        [upstreams.api]\nservers = [\"https://a\", \"HTTPS://b:8443\"]\ntls = { ca_file = \"ca.pem\" }\n\
+        [[routes]]\nhost = \"A.example:443\"\npath = \"/{*rest}\"\nupstream = \"api\"\n";
+    let config = valid(text);
+    assert!(config.listen.is_empty());
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.listen, ["0.0.0.0:8443".parse().unwrap()]);
+    assert_eq!(tls.handshake_timeout, Duration::from_secs(10));
+    // Relative to the folder of the file.
+    assert_eq!(tls.certificates[0].chain, Path::new("etc/c.pem"));
+    assert_eq!(tls.certificates[0].key, Path::new("/k.pem"));
+    let api = &config.upstreams["api"];
+    let authorities: Vec<_> = api.servers.iter().map(Server::authority).collect();
+    assert_eq!(authorities, ["a:443", "b:8443"]);
+    let tls = api.tls.as_ref().unwrap();
+    assert_eq!(tls.ca_file.as_deref(), Some(Path::new("etc/ca.pem")));
+    assert!(tls.verify && tls.server_name.is_none());
+    assert_eq!(config.routes[0].host.as_deref(), Some("a.example"));
+    assert!(valid(MINIMAL).upstreams["api"].tls.is_none());
+}
+
+#[test]
 fn the_file_of_the_design_is_valid() {
     let config = valid(DESIGN);
     assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);

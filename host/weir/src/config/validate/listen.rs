@@ -7,13 +7,15 @@ use super::super::raw::Root;
 
 /// Checks that there is one, and that no two collide.
 pub(super) fn check(root: &Root, findings: &mut Findings<'_>) {
-    let mut all: Vec<_> = root
-        .listen
-        .iter()
+    let cleartext = root.listen.iter();
+    let secured = root.tls.iter().filter_map(|tls| tls.value.listen.as_ref());
+    let mut all: Vec<_> = cleartext
+        .chain(secured)
         .flat_map(|listen| &listen.value.0.values)
         .collect();
     if let Some(listen) = &root.listen
         && listen.value.0.is_empty
+        && root.tls.is_none()
     {
         findings.error(
             &listen.place,

@@ -6,6 +6,7 @@ mod listen;
 mod policies;
 mod redis;
 mod routes;
+mod tls;
 mod upstreams;
 
 use std::path::Path;
@@ -27,6 +28,9 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
     let admin = root
         .admin
         .map(|admin| resolve_admin(admin.value, folder, findings));
+    let tls = root
+        .tls
+        .map(|tls| tls::resolve(tls.value, folder, findings));
     let memory = root.memory.and_then(|memory| resolve_memory(&memory.value));
     let cache = root
         .cache
@@ -48,7 +52,7 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
     );
     let upstreams = root
         .upstreams
-        .map(|named| upstreams::resolve(named.value, findings));
+        .map(|named| upstreams::resolve(named.value, folder, findings));
     let policies = root
         .policies
         .map(|named| policies::resolve(named.value, folder, findings));
@@ -78,12 +82,13 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
             .into_iter()
             .map(|listen| listen.value)
             .collect(),
+        // An inner None is an error; an outer one means that the table is absent.
+        tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
         data_dir: root.data_dir.map(|dir| folder.join(dir.value)),
         threads: root
             .threads
             .map_or_else(cores, |threads| to_usize(threads.value)),
         limits: resolve_limits(&root.limits?.value)?,
-        // An inner None is an error; an outer one means that the table is absent.
         admin: admin.map_or(Some(None), |admin| admin.map(Some))?,
         log: resolve_log(&root.log?.value)?,
         memory: memory?,

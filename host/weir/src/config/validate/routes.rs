@@ -219,7 +219,7 @@ impl Taken {
     }
 }
 
-/// The authority as URLs have it: lower case, without the default port.
+/// The authority as URLs have it: lower case, without a default port.
 fn host(text: &At<String>, findings: &mut Findings<'_>) -> Option<String> {
     let At { value, place } = text;
     let (name, port) = match value.rsplit_once(':') {
@@ -249,7 +249,7 @@ fn host(text: &At<String>, findings: &mut Findings<'_>) -> Option<String> {
             Ok(host) if host.to_string() == name.to_ascii_lowercase() => {
                 let port = port.and_then(|port| port.parse::<u16>().ok());
                 return Some(match port {
-                    Some(port) if port != 80 => format!("{host}:{port}"),
+                    Some(port) if port != 80 && port != 443 => format!("{host}:{port}"),
                     _ => host.to_string(),
                 });
             }
