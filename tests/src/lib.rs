@@ -28,6 +28,7 @@ pub mod raw;
 pub mod redis_server;
 pub mod relay;
 pub mod scratch;
+pub mod tls;
 pub mod weir;
 
 pub use admin::Admin;
