@@ -57,6 +57,15 @@ pub trait Control: Send + Sync {
     /// `NotFound` when no route takes the request.
     async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError>;
 
+    /// The oldest upgraded connections, at most `limit`, and how many there are.
+    async fn connections(&self, limit: usize) -> Connections;
+
+    /// Cuts an upgraded connection.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none with this number.
+    async fn cut_connection(&self, id: u64) -> Result<(), ControlError>;
+
     /// The node's state as a JSON object, for an operator.
     async fn status(&self) -> Value;
 
@@ -204,6 +213,38 @@ pub struct Reloaded {
     pub changed: bool,
     /// Why the new component was not taken.
     pub error: Option<String>,
+}
+
+/// The answer to `GET /v1/connections`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many there are, listed or not.
+    pub total: u64,
+    /// The oldest first.
+    pub connections: Vec<Connection>,
+}
+
+/// A connection that was upgraded to another protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Its number on this node.
+    pub id: u64,
+    /// The route's name in metrics and logs.
+    pub route: String,
+    /// The client's IP address.
+    pub client: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// What it was upgraded to, in lower case.
+    pub protocol: String,
+    /// When the origin switched: RFC 3339, in UTC.
+    pub since: String,
+    /// For how long it is open.
+    pub seconds: f64,
+    /// Bytes that went to the client.
+    pub bytes_to_client: u64,
+    /// Bytes that went to the origin.
+    pub bytes_to_origin: u64,
 }
 
 /// The request that an explanation is asked for.

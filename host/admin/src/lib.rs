@@ -17,9 +17,9 @@ mod tests;
 
 pub use auth::{Auth, TokenError};
 pub use control::{
-    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
-    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
-    SelectorKind, Source,
+    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
+    Selected, SelectorKind, Source,
 };
-pub use routes::{MAX_COMPONENT, MAX_JSON, MAX_SELECTORS};
+pub use routes::{MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS};
 pub use serve::serve;

@@ -17,9 +17,9 @@ use tokio::sync::Mutex;
 use tower::ServiceExt;
 
 use crate::control::{
-    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
-    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
-    SelectorKind, Source,
+    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
+    Selected, SelectorKind, Source,
 };
 use crate::{Auth, routes::router};
 
@@ -125,6 +125,28 @@ impl Control for Fake {
             "method": request.method.as_str(),
             "headers": headers,
         }))
+    }
+
+    async fn connections(&self, limit: usize) -> Connections {
+        self.note(format!("connections {limit}")).await.unwrap();
+        Connections {
+            total: 7,
+            connections: vec![Connection {
+                id: 3,
+                route: "/ws".into(),
+                client: "::1".into(),
+                upstream: "api".into(),
+                protocol: "websocket".into(),
+                since: "2026-01-01T00:00:00Z".into(),
+                seconds: 1.5,
+                bytes_to_client: 2,
+                bytes_to_origin: 1,
+            }],
+        }
+    }
+
+    async fn cut_connection(&self, id: u64) -> Result<(), ControlError> {
+        self.note(format!("cut {id}")).await
     }
 
     async fn status(&self) -> Value {

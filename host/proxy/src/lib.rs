@@ -18,6 +18,7 @@ mod server;
 mod settings;
 mod tee;
 mod tls;
+mod tunnels;
 mod upload;
 mod upstream;
 
@@ -39,6 +40,7 @@ pub use tls::{
     Certificate, CertificateError, CertificatePart, HandshakeError, Protocol, Tls, TlsError,
     read_authorities,
 };
+pub use tunnels::{Tunnel, TunnelEnd, Tunnels};
 pub use upstream::{
     OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind, system_authorities,
 };

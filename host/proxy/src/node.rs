@@ -15,6 +15,7 @@ use crate::compress::Compressor;
 use crate::generation::{Generation, GenerationError, PolicySlot};
 use crate::metrics::Metrics;
 use crate::settings::{CacheSettings, RouteSettings};
+use crate::tunnels::Tunnels;
 use crate::upstream::Upstream;
 
 /// What the table of uncacheable keys may take, in bytes.
@@ -48,6 +49,7 @@ pub struct Node {
     pub(crate) compressor: Compressor,
     generation: ArcSwap<Generation>,
     metrics: Metrics,
+    tunnels: Arc<Tunnels>,
     /// Held while a generation is made, so that two changes cannot undo one another.
     building: Mutex<u64>,
 }
@@ -80,6 +82,7 @@ impl Node {
             cache: parts.cache,
             compressor: Compressor::new(&metrics),
             generation: ArcSwap::from_pointee(empty),
+            tunnels: Tunnels::new(&metrics),
             metrics,
             building: Mutex::new(0),
         }))
@@ -125,6 +128,12 @@ impl Node {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The upgraded connections.
+    #[must_use]
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
     }
 
     /// The invalidation log.

@@ -87,22 +87,33 @@ pub async fn serve(
         // It ends by the signal above; a panic in it has been printed.
         let _ = task.await;
     }
-    let open = graceful.count();
-    if open > 0 {
-        tracing::info!(connections = open, "waiting for running requests");
+    let (open, upgraded) = (graceful.count(), *node.tunnels().count().borrow());
+    if open + upgraded > 0 {
+        tracing::info!(
+            connections = open,
+            upgraded,
+            "waiting for running requests and upgraded connections"
+        );
     }
     // The accepting tasks have ended, so this is the last reference.
     let Some(graceful) = Arc::into_inner(graceful) else {
         return;
     };
-    if tokio::time::timeout(settings.drain_timeout, graceful.shutdown())
+    let ended = async {
+        // In this order, since a running request can still become an upgraded connection.
+        graceful.shutdown().await;
+        node.tunnels().ended().await;
+    };
+    if tokio::time::timeout(settings.drain_timeout, ended)
         .await
         .is_err()
     {
         tracing::warn!(
             after = ?settings.drain_timeout,
-            "some requests did not end in time and are cut off"
+            upgraded = *node.tunnels().count().borrow(),
+            "some requests and upgraded connections did not end in time and are cut off"
         );
+        node.tunnels().drain();
     }
 }
 
@@ -237,7 +248,7 @@ async fn connection(
     });
     let connection = builders
         .of(agreed)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = graceful.watch(connection).await {
         tracing::debug!(%peer, %error, "connection ended");
     }

@@ -106,6 +106,10 @@ pub struct RouteSettings {
     pub shared: bool,
     /// A response with Set-Cookie may be stored when it is explicitly fresh.
     pub store_set_cookie: bool,
+    /// Protocols that connections may be upgraded to, whatever their case.
+    pub upgrades: Vec<String>,
+    /// How long an upgraded connection may be still.
+    pub upgrade_idle_timeout: Duration,
     /// Lifetimes of errors that say nothing of their own.
     pub negative: Vec<(StatusCode, Duration)>,
     /// What protects users and a lifetime of the policy's overrides nevertheless.

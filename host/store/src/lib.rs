@@ -9,7 +9,8 @@
 //!   [`Marks`]: keys whose answers cannot be stored, so that nobody waits for them.
 //! - [`log`]: what was invalidated, and whether an object is still valid.
 //! - [`redis`]: the second tier, and what becomes of it when Redis is away; [`kv`] and
-//!   [`rate_limit`]: small state that policies share through it.
+//!   [`rate_limit`]: small state that policies share through it; [`roster`]: what nodes
+//!   tell of themselves there.
 //!
 //! Nothing here knows of policies, and nothing decides freshness: that is
 //! `weir-semantics`. Every table is bounded; no lock is held across an await.
@@ -29,6 +30,7 @@ mod position;
 pub mod rate_limit;
 pub mod record;
 pub mod redis;
+pub mod roster;
 mod tags;
 #[cfg(test)]
 mod testing;

@@ -1,18 +1,19 @@
 //! The node as its admin API sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Uri;
 use serde_json::{Value, json};
 use weir_admin::{
-    Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
-    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
-    SelectorKind, Source,
+    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
+    Selected, SelectorKind, Source,
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
-use weir_proxy::{EventSelectors, ExplainError, normalised_host};
+use weir_proxy::{EventSelectors, ExplainError, Tunnel, normalised_host};
 use weir_store::Key;
 use weir_store::log::{self, Receipt, Selector, Target};
 use weir_store::redis::RedisState;
@@ -153,6 +154,23 @@ impl Control for NodeControl {
         }
     }
 
+    async fn connections(&self, limit: usize) -> Connections {
+        let tunnels = self.0.node.tunnels();
+        let connections = tunnels.oldest(limit);
+        Connections {
+            total: *tunnels.count().borrow() as u64,
+            connections: connections.iter().map(|one| connection(one)).collect(),
+        }
+    }
+
+    async fn cut_connection(&self, id: u64) -> Result<(), ControlError> {
+        if self.0.node.tunnels().cut(id) {
+            return Ok(());
+        }
+        let message = format!("there is no upgraded connection {id}; it may have ended");
+        Err(ControlError::new(ControlErrorKind::NotFound, message))
+    }
+
     async fn status(&self) -> Value {
         let node = &self.0.node;
         let memory = node.memory().stats();
@@ -168,6 +186,7 @@ impl Control for NodeControl {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "generation": node.generation().number,
+            "upgraded_connections": *node.tunnels().count().borrow(),
             "memory": {
                 "keys": memory.entries,
                 "bytes": memory.bytes,
@@ -312,6 +331,21 @@ fn shown(of_policy: EventSelectors) -> impl Iterator<Item = Selected> {
             soft: selector.soft,
         }
     })
+}
+
+fn connection(tunnel: &Tunnel) -> Connection {
+    let since = std::time::UNIX_EPOCH + Duration::from_millis(tunnel.since.as_millis());
+    Connection {
+        id: tunnel.id,
+        route: tunnel.route.to_string(),
+        client: tunnel.client.to_string(),
+        upstream: tunnel.upstream.to_string(),
+        protocol: tunnel.protocol.to_string(),
+        since: humantime::format_rfc3339_seconds(since).to_string(),
+        seconds: tunnel.age().as_secs_f64(),
+        bytes_to_client: tunnel.bytes_to_client(),
+        bytes_to_origin: tunnel.bytes_to_origin(),
+    }
 }
 
 fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {

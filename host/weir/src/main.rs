@@ -6,6 +6,7 @@ mod capabilities;
 mod certificates;
 mod client;
 mod config;
+mod connections;
 mod control;
 mod demo;
 mod explain;

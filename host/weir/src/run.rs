@@ -17,6 +17,7 @@ use weir_proxy::Listener;
 use crate::app::App;
 use crate::certificates::Certificates;
 use crate::config::{Admin, Config};
+use crate::connections::Announcer;
 use crate::control::NodeControl;
 use crate::logging;
 use crate::metrics;
@@ -119,6 +120,7 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     let server = settings::server(&config);
     let admin = config.admin.clone();
+    let connections_ttl = settings::connections_ttl(&config);
     // Bound first: a port that is taken should not cost a compilation.
     let cleartext = bind(&server.listen)?;
     let tls_listen = config.tls.iter().flat_map(|tls| &tls.listen);
@@ -145,6 +147,7 @@ pub(crate) async fn serve(
         let control = Arc::new(NodeControl(Arc::clone(&app)));
         tokio::spawn(admin_api(listener, auth, control, admin_ends))
     });
+    let announcer = Announcer::start(&app.node, connections_ttl);
     let following = tokio::spawn(follow(Arc::clone(&app), hangup));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
     let tls = app.certificates.as_ref().map(Certificates::tls);
@@ -173,6 +176,9 @@ pub(crate) async fn serve(
     weir_proxy::serve(Arc::clone(&app.node), listeners, server, draining).await;
     following.abort();
     tidying.abort();
+    if let Some(announcer) = announcer {
+        announcer.leave().await;
+    }
     if let Some(redis) = app.node.redis() {
         redis.drained(DRAIN_REDIS).await;
     }

@@ -50,6 +50,12 @@ pub(crate) fn log(config: &Config) -> LogLimits {
     }
 }
 
+/// How long the number of upgraded connections stands in Redis; zero: it does not.
+pub(crate) fn connections_ttl(config: &Config) -> Duration {
+    let redis = config.redis.as_ref();
+    redis.map_or(Duration::ZERO, |redis| redis.connections_ttl)
+}
+
 /// # Errors
 /// When the password's file cannot be used.
 pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
@@ -144,6 +150,8 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
         shed_above: route.shed_above,
         shared: route.shared,
         store_set_cookie: route.store_set_cookie,
+        upgrades: route.upgrades.clone(),
+        upgrade_idle_timeout: route.upgrade_idle_timeout,
         negative: route.negative.clone(),
         may_override: overrides(&route.may_override),
         compress: route.compress.as_ref().map(|compress| CompressSettings {

@@ -1,5 +1,6 @@
 //! The table of routes, and what all of them share.
 
+mod connections;
 mod inspect;
 mod invalidation;
 mod policies;
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
@@ -25,6 +26,8 @@ pub const MAX_JSON: usize = 1024 * 1024;
 pub const MAX_COMPONENT: usize = 64 * 1024 * 1024;
 /// The most selectors in one invalidation: each is work that Redis does in one atomic step.
 pub const MAX_SELECTORS: usize = 1000;
+/// The most upgraded connections in one answer.
+pub const MAX_CONNECTIONS: usize = 1000;
 
 /// What a handler needs.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub(crate) fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
         .route("/v1/policies/{name}/rollback", post(policies::rollback))
         .route("/v1/reload", post(policies::reload))
         .route("/v1/explain", get(inspect::explain))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/{id}", delete(connections::cut))
         .route("/v1/status", get(inspect::status))
         .route("/metrics", get(inspect::metrics))
         .route("/healthz", get(inspect::healthz))

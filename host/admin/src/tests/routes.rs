@@ -112,6 +112,22 @@ async fn an_explanation_is_asked_with_all_that_the_query_says() {
 }
 
 #[tokio::test]
+async fn upgraded_connections_are_listed_and_cut_by_number() {
+    let fake = Arc::new(Fake::new());
+    let answer = ask(&fake, get("/v1/connections")).await.json();
+    assert_eq!(answer["total"], 7);
+    assert_eq!(answer["connections"][0]["protocol"], "websocket");
+    let cut = |id: &str| local_json("DELETE", &format!("/v1/connections/{id}"), "");
+    assert_eq!(ask(&fake, cut("3")).await.json(), json!({"cut": 3}));
+    let answer = ask(&fake, cut("x")).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.field().as_deref()),
+        (400, Some("id"))
+    );
+    assert_eq!(*fake.asked.lock().await, ["connections 1000", "cut 3"]);
+}
+
+#[tokio::test]
 async fn status_and_metrics_are_the_node_s_own() {
     let fake = Arc::new(Fake::new());
     assert_eq!(

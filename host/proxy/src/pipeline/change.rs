@@ -19,6 +19,7 @@ use super::call::{Answer, Call};
 use super::fill::{is_chunked, object_of};
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
+use super::upgrade::{self, Upgrade};
 use super::{decide, forward, invalidate, origin};
 use crate::body::Body;
 use crate::tee::TeeBody;
@@ -34,6 +35,8 @@ pub(super) struct Forward {
     pub(super) note: Bytes,
     /// Whose `on-response` is called.
     pub(super) decider: Option<Decider>,
+    /// What the client wants its connection upgraded to.
+    pub(super) upgrade: Option<Upgrade>,
     /// The policy says that it only retrieves, whatever the method says.
     pub(super) retrieves: bool,
 }
@@ -52,6 +55,7 @@ pub(super) async fn change(call: &Call, plan: Plan, body: Upload) -> Answer {
         note: plan.note.clone(),
         decider: plan.decider.clone(),
         retrieves: false,
+        upgrade: None,
     };
     forward(call, Some(plan), body, details).await
 }
@@ -106,7 +110,10 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
         true => Fwd::Bypass,
         false => Fwd::Method,
     };
-    let request = origin::forwarded(&call.head, plan.as_ref());
+    let mut request = origin::forwarded(&call.head, plan.as_ref());
+    if let Some(upgrade) = &details.upgrade {
+        upgrade.restore(&mut request.headers);
+    }
     let request_time = node.clock.now();
     let mut response = match forward::send(call, &request, Some(body)).await {
         Ok(response) => response,
@@ -124,6 +131,9 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
             return forward::unanswered(&error, fwd);
         }
     };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::switched(call, fwd, details, response);
+    }
     let received = Received {
         request_headers: &request.headers,
         request_time,

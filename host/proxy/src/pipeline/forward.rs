@@ -35,6 +35,7 @@ pub(super) async fn pass(
             note,
             decider,
             retrieves: false,
+            upgrade: None,
         },
     )
     .await

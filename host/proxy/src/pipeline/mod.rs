@@ -20,6 +20,7 @@ mod plan;
 mod ranged;
 mod serve;
 mod store;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -33,7 +34,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use weir_policy::{Reply, RequestHead, Scheme, percent_decode};
+use weir_policy::{CallError, Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::KeyBuilder;
 
@@ -41,6 +42,7 @@ use self::assess::{Found, find_in_memory};
 use self::call::{Answer, Call};
 use self::decide::{decide, decide_now};
 use self::plan::{Decided, Plan};
+use self::upgrade::Upgrade;
 use crate::body::Body;
 use crate::compress;
 use crate::generation::{Generation, Route};
@@ -97,8 +99,12 @@ impl Node {
         request: Request<Incoming>,
     ) -> Answering {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let version = parts.version;
+        if parts.method == Method::CONNECT {
+            return Answering::Ready(Some(no_connect(version)));
+        }
+        let upgrade = Upgrade::asked(&mut parts);
         let is_head = parts.method == Method::HEAD;
         let head = match request::head(parts, client, scheme) {
             Ok(head) => head,
@@ -115,6 +121,21 @@ impl Node {
             }));
         };
         let now = self.clock.now();
+        // With a body it is a request like any other: the body would have to go first.
+        if let Some(upgrade) = upgrade
+            && body.is_end_stream()
+            && let Some(upgrade) = upgrade.allowed(&route.settings.upgrades)
+        {
+            let call = Call {
+                node: Arc::clone(self),
+                generation: Arc::clone(&generation),
+                route: Arc::clone(route),
+                head,
+                now,
+                started,
+            };
+            return Answering::Slow(Box::pin(upgrade::upgrade(call, upgrade, body)));
+        }
         let mut decided = None;
         if is_retrieval(&head.method) && body.is_end_stream() {
             decided = decide_now(self, route, &head, now);
@@ -223,15 +244,29 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Whatever follows on the connection may be part of what was malformed.
+/// RFC 9110 section 9.3.6 is for proxies that clients choose; this one stands before origins.
+fn no_connect(version: Version) -> Response<Body> {
+    let text = "CONNECT is not supported: this node leads to its origins only";
+    let status = StatusCode::NOT_IMPLEMENTED;
+    last(
+        Answer::error(status, "connect", text, ResultKind::Refused),
+        version,
+    )
+}
+
 fn refused(malformed: Malformed, version: Version) -> Response<Body> {
-    let mut response = Answer::error(
+    let answer = Answer::error(
         malformed.status(),
         "malformed",
         &malformed.to_string(),
         ResultKind::Refused,
-    )
-    .response;
+    );
+    last(answer, version)
+}
+
+/// Ends the connection: whatever follows on it may be part of what was refused.
+fn last(answer: Answer, version: Version) -> Response<Body> {
+    let mut response = answer.response;
     if version < Version::HTTP_2 {
         response
             .headers_mut()
@@ -262,12 +297,7 @@ async fn slow(mut call: Call, body: Incoming, decided: Option<Decided>) -> Respo
     };
     let answer = match decided {
         Decided::Respond(reply, decider) => respond(&reply, &decider.label),
-        Decided::Failed(error) => Answer::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &format!("policy-{}", error.token()),
-            "the policy of this route failed",
-            ResultKind::PolicyError,
-        ),
+        Decided::Failed(error) => failed(&error),
         Decided::Pass {
             reason,
             note,
@@ -328,6 +358,16 @@ async fn unplanned(call: &Call, body: content::Body, error: &plan::PlanError) ->
         },
     };
     change::unkeyed(call, None, body, "no-key").await
+}
+
+/// The policy failed, and the route wants an error for that.
+fn failed(error: &CallError) -> Answer {
+    Answer::error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!("policy-{}", error.token()),
+        "the policy of this route failed",
+        ResultKind::PolicyError,
+    )
 }
 
 fn respond(reply: &Reply, label: &str) -> Answer {

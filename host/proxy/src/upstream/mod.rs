@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -172,6 +173,19 @@ impl Upstream {
                     server.failed();
                 }
                 Err(error)
+            }
+            // A 101 that nobody asked for: the connection speaks who knows what.
+            Some(Ok(response))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !request.headers.contains_key(UPGRADE) =>
+            {
+                Err(UpstreamError::new(
+                    UpstreamErrorKind::Broken,
+                    format!(
+                        "{} switched protocols (101) without being asked",
+                        server.authority()
+                    ),
+                ))
             }
             Some(Ok(response)) => {
                 server.answered();

@@ -7,6 +7,7 @@
 //! | `PREFIX:{namespace:key}:kv` | a value, counter, set or queue of a policy |
 //! | `PREFIX:{ratelimit:bucket:client}:rl` | the state of a rate limit |
 //! | `PREFIX:{log}:…` | the invalidation log |
+//! | `PREFIX:name` | a hash in which each node tells of itself: no braces, one key |
 //!
 //! Between the braces nothing holds a brace (it is escaped there), so the first `}` ends
 //! them and what follows tells the kinds apart: a policy's own values can never collide
@@ -52,6 +53,11 @@ impl Keys {
         escape(&mut name, client, false);
         name.push_str("}:rl");
         name
+    }
+
+    /// A hash in which nodes tell of themselves. `name` has no braces.
+    pub(crate) fn roster(&self, name: &str) -> String {
+        format!("{}:{name}", self.prefix)
     }
 
     fn log(&self, part: &str) -> String {
@@ -113,6 +119,7 @@ mod tests {
             "weir:{session:refresh:a%7Db%20%C3%BC}:kv"
         );
         assert_eq!(keys.rate_limit("api", "::1"), "weir:{ratelimit:api:::1}:rl");
+        assert_eq!(keys.roster("a:b"), "weir:a:b");
         assert_eq!(keys.state(), "weir:{log}:state");
     }
 

@@ -12,9 +12,9 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
-    Auth, Control, ControlError, ControlErrorKind, Deployed, EventAnswer, ExplainRequest,
-    InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope, Selected,
-    SelectorKind, Source,
+    Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
+    Selected, SelectorKind, Source,
 };
 
 use super::*;
@@ -53,6 +53,18 @@ impl Control for Fake {
             sequence: (self.scope == Scope::Fleet).then_some(42),
             scope: self.scope,
         })
+    }
+
+    async fn connections(&self, _: usize) -> Connections {
+        Connections {
+            total: 0,
+            connections: vec![],
+        }
+    }
+
+    async fn cut_connection(&self, id: u64) -> Result<(), ControlError> {
+        self.asked.lock().await.push(format!("cut {id}"));
+        Ok(())
     }
 
     async fn event(&self, kind: &str, data: Value) -> Result<EventAnswer, ControlError> {

@@ -188,6 +188,8 @@ pub(crate) struct Redis {
     pub(crate) max_object: u64,
     /// Bytes that may wait to be written.
     pub(crate) queue: u64,
+    /// How long the number of upgraded connections stands in Redis; zero: it is not told.
+    pub(crate) connections_ttl: Duration,
 }
 
 /// Where Redis listens.
@@ -336,6 +338,10 @@ pub(crate) struct Route {
     pub(crate) shared: bool,
     /// Whether an explicitly fresh response with Set-Cookie may be stored.
     pub(crate) store_set_cookie: bool,
+    /// What connections may be upgraded to: none is HTTP or TLS.
+    pub(crate) upgrades: Vec<String>,
+    /// How long an upgraded connection may be still. Not zero.
+    pub(crate) upgrade_idle_timeout: Duration,
     /// For how long errors are kept that say nothing of their lifetime.
     pub(crate) negative: Vec<(StatusCode, Duration)>,
     /// What protects users and the policy may override.

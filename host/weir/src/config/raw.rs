@@ -181,6 +181,9 @@ table! {
         max_object: Size, = "8MiB", in "1KiB"..="512MiB";
         /// What may wait to be written; beyond that it is dropped and counted.
         queue: Size, = "64MiB", in "1MiB"..="16GiB";
+        /// How long `PREFIX:websocket:connections` tells of a node's upgraded connections after its last sign of
+        /// life, which it gives three times as often. `"0s"`: they are not told there.
+        connections_ttl: Duration, = "30s", in "0s"..="1h";
     }
 }
 
@@ -278,5 +281,10 @@ table! {
         compress_min: Size, = "1KiB", in "64B"..="16MiB";
         /// Media types that are compressed; one `*` in each stands for any text.
         compress_types: List<String>, absent "`\"text/*\"`, JSON, JavaScript, XML, SVG, WebAssembly, plain fonts";
+        /// Protocols that a client may upgrade its connection to (HTTP/1.1, `Connection: upgrade`). An Upgrade to
+        /// another one is left out, and the request goes on without it. `[]` for none.
+        upgrades: List<String>, = ["websocket"];
+        /// How long an upgraded connection may be still before it is closed.
+        upgrade_idle_timeout: Duration, = "1h", in "1ms"..="30d";
     }
 }

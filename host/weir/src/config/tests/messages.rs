@@ -410,3 +410,23 @@ fn shared_routes_that_would_mix_two_origins_are_refused() {
     );
     assert!(parse(&text("a")).is_ok_and(|config| config.routes.len() == 2));
 }
+
+#[test]
+fn a_tunnel_is_not_for_what_routes_and_policies_decide() {
+    assert!(
+        valid(&format!("{MINIMAL}upgrades = []")).routes[0]
+            .upgrades
+            .is_empty()
+    );
+    let upgrades = |one: &str| error(&format!("upgrades = [\"websocket\", \"{one}\"]"));
+    for one in ["h2c", "H2C", "HTTP/2.0", "TLS/1.0"] {
+        let said = upgrades(one);
+        assert!(said.contains("by routes and policies unseen"), "{said}");
+    }
+    for one in ["", "a b", "spdy/", "a/b/c"] {
+        let said = upgrades(one);
+        assert!(said.contains("is not a protocol"), "{said}");
+    }
+    let config = valid(&format!("{MINIMAL}upgrades = [\"spdy/3.1\"]"));
+    assert_eq!(config.routes[0].upgrades, ["spdy/3.1"]);
+}

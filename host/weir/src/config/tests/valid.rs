@@ -128,6 +128,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(upstream.connect_timeout, Duration::from_secs(2));
     assert_eq!((upstream.max_idle, upstream.retries), (64, 1));
     assert_eq!(config.routes[0].shed_above, 64);
+    assert_eq!(config.routes[0].upgrades, ["websocket"]);
     assert!(config.warnings.is_empty());
 }
 

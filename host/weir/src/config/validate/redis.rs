@@ -73,6 +73,7 @@ pub(super) fn resolve(
         coherence_window: value(&raw.coherence_window)?,
         max_object: bytes(&raw.max_object)?,
         queue: bytes(&raw.queue)?,
+        connections_ttl: value(&raw.connections_ttl)?,
     })
 }
 

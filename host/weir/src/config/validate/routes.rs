@@ -128,6 +128,8 @@ fn resolve_one(
         may_override,
         sharing_doubt,
         compress,
+        upgrades: upgrades(raw.upgrades?.value, findings),
+        upgrade_idle_timeout: value(&raw.upgrade_idle_timeout)?,
     })
 }
 
@@ -164,6 +166,32 @@ fn overrides(
         )
     });
     (granted, doubt)
+}
+
+/// Protocols of RFC 9110 section 7.8. HTTP in a tunnel would go by routes and policies
+/// (smuggling by `h2c`), and so would HTTP in TLS.
+fn upgrades(listed: List<String>, findings: &mut Findings<'_>) -> Vec<String> {
+    let is_token = |part: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !part.is_empty() && part.bytes().all(known)
+    };
+    for At { value, place } in &listed.values {
+        let (name, version) = value.split_once('/').unwrap_or((value, "1"));
+        if !is_token(name) || !is_token(version) {
+            findings.error(
+                place,
+                format!("{value:?} is not a protocol as an Upgrade field names it"),
+                "write \"websocket\", or a name and a version such as \"spdy/3.1\"",
+            );
+        } else if ["h2c", "h2", "http", "tls"].contains(&&*name.to_ascii_lowercase()) {
+            findings.error(
+                place,
+                "requests in such a connection would go by routes and policies unseen",
+                "remove it; clients can speak HTTP/2 with this node from the start",
+            );
+        }
+    }
+    listed.values.into_iter().map(|at| at.value).collect()
 }
 
 /// The paths taken so far, for each host.
