@@ -335,6 +335,7 @@ async fn the_curl_lines_work_and_every_metric_is_explained() {
     let sources = [
         "proxy/src/metrics.rs",
         "proxy/src/compress.rs",
+        "proxy/src/tunnels.rs",
         "weir/src/metrics.rs",
     ]
     .map(|file| read(format!("host/{file}")))
