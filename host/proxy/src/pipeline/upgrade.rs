@@ -123,8 +123,8 @@ pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Res
         }
     };
     let mut response = finish(&call.node, &call.route, &call.head, call.started, answer);
-    // Here and not earlier: whoever drops this future takes the client's connection along,
-    // and then hyper would hand it over as if it had been told to switch.
+    // Here and not earlier: this future is dropped with the client's connection, and then
+    // there is nobody to join.
     if let Some(switch) = response.extensions_mut().remove::<Switch>() {
         tokio::spawn(switch.run(call.route.settings.upgrade_idle_timeout));
     }
