@@ -2,11 +2,11 @@
 //! is forwarded, and when the origin switches, so does the client's connection. Not a
 //! byte that the client sent early reaches the origin before its 101.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{fmt, io};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
@@ -267,14 +267,6 @@ struct Watched<'a, T> {
     io: T,
     side: Side,
     tunnel: &'a Tunnel,
-}
-
-impl<T> fmt::Debug for Watched<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
-            .field("side", &self.side)
-            .finish_non_exhaustive()
-    }
 }
 
 impl<T> Watched<'_, T> {
