@@ -184,7 +184,9 @@ async fn a_head_freshens_what_it_still_describes_and_drops_what_it_does_not() {
             (true, "/other") => "Thu, 02 Jan 2020 00:00:00 GMT",
             _ => "Wed, 01 Jan 2020 00:00:00 GMT",
         };
-        let reply = Reply::ok().header("last-modified", modified).cache("max-age=600");
+        let reply = Reply::ok()
+            .header("last-modified", modified)
+            .cache("max-age=600");
         let from = if head { "head" } else { "get" };
         reply.header("x-from", from).text("body")
     })

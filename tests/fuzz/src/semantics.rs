@@ -16,7 +16,9 @@ const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// served, validated and purged.
 pub fn exchange(data: &[u8]) {
     let mut lines = data.split(|&byte| byte == b'\n');
-    let status = lines.next().and_then(|line| StatusCode::from_bytes(line).ok());
+    let status = lines
+        .next()
+        .and_then(|line| StatusCode::from_bytes(line).ok());
     let mut lines = lines.peekable();
     let request = fields(&mut lines);
     let response = fields(&mut lines);
@@ -44,8 +46,16 @@ pub fn exchange(data: &[u8]) {
     if assessment.refusal.is_none() {
         assert!(!response.contains_key("set-cookie"));
         let rule = VaryRule::parse(&response);
-        let key = rule.select(&request).expect("what varies by * is not stored");
-        assert!(key.matches(&request), "a request selects its own variant");
+        let key = rule
+            .select(&request)
+            .expect("what varies by * is not stored");
+        // An origin may send a coding that its client does not take: that variant answers
+        // nobody like it.
+        let coded = response.contains_key("content-encoding");
+        assert!(
+            coded || key.matches(&request),
+            "a request selects its own variant"
+        );
     }
     let directives = RequestDirectives::parse(&request);
     for later in [0, 1, 59, 3600, 1 << 40] {
@@ -67,7 +77,10 @@ pub fn exchange(data: &[u8]) {
     head_agrees(&response, &request, 5);
     if validates(&response, &request) {
         let fresh = freshen(&response, &request);
-        assert_eq!(fresh.contains_key("set-cookie"), response.contains_key("set-cookie"));
+        assert_eq!(
+            fresh.contains_key("set-cookie"),
+            response.contains_key("set-cookie")
+        );
     }
     conditional_headers(&response);
     let mut stripped = request;
@@ -94,7 +107,11 @@ pub fn ranges(data: &[u8]) {
     };
     let total: u64 = spans.iter().map(|span| span.end - span.start).sum();
     assert!(total <= len, "more than there is");
-    assert!(spans.iter().all(|span| span.start < span.end && span.end <= len));
+    assert!(
+        spans
+            .iter()
+            .all(|span| span.start < span.end && span.end <= len)
+    );
     let (Some(first), Some(second)) = (Part::parse(&one, len), Part::parse(&other, len)) else {
         return;
     };
@@ -114,7 +131,9 @@ fn fields<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> HeaderMap {
     for line in lines.take_while(|line| !line.is_empty()).take(64) {
         let mut halves = line.splitn(2, |&byte| byte == b':');
         let name = halves.next().map(HeaderName::from_bytes);
-        let value = halves.next().map(|value| HeaderValue::from_bytes(value.trim_ascii()));
+        let value = halves
+            .next()
+            .map(|value| HeaderValue::from_bytes(value.trim_ascii()));
         if let (Some(Ok(name)), Some(Ok(value))) = (name, value) {
             headers.append(name, value);
         }

@@ -75,6 +75,7 @@ pub(super) async fn unkeyed(
             .unwrap_or_default(),
         decider: plan.as_ref().and_then(|plan| plan.decider.clone()),
         retrieves: true,
+        upgrade: None,
     };
     forward(call, plan, body, details).await
 }

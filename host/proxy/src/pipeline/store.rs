@@ -10,8 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
 use weir_semantics::{
     Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, assess_overridden,
-    cache_groups,
-    response_tags, strip_hop_by_hop,
+    cache_groups, response_tags, strip_hop_by_hop,
 };
 use weir_store::fill::Head;
 use weir_store::log::Verdict;

@@ -114,7 +114,7 @@ pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Res
                 upgrade: Some(upgrade),
                 retrieves: false,
             };
-            change::forward(&call, None, body, details).await
+            change::forward(&call, None, body.into(), details).await
         }
         Decided::Plain => planned(&call, Plan::plain(&call.route, &call.head), upgrade, body).await,
         Decided::Lookup(lookup, decider) => {
@@ -149,9 +149,9 @@ async fn planned(
             .map_or_else(Bytes::new, |plan| plan.note.clone()),
         decider: plan.as_ref().and_then(|plan| plan.decider.clone()),
         upgrade: Some(upgrade),
-                retrieves: false,
+        retrieves: false,
     };
-    change::forward(call, plan, body, details).await
+    change::forward(call, plan, body.into(), details).await
 }
 
 /// The answer to an origin's 101. The client hears of it only if it asked for just that.
