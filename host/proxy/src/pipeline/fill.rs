@@ -43,6 +43,8 @@ pub(super) enum Told {
         /// Why, for Cache-Status.
         reason: Cow<'static, str>,
     },
+    /// It answered with this error, in whose place something stored may stand.
+    Answered(StatusCode),
     /// There was no response.
     Failed(UpstreamErrorKind),
 }
@@ -125,6 +127,7 @@ impl Filling {
         {
             // Readers fall back on what they hold.
             let text = format!("the origin answered {}", response.status());
+            self.tell(Told::Answered(response.status()));
             return obligation.fail(FillError::Origin(text.into()));
         }
         let received = Received {

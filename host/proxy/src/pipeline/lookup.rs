@@ -302,7 +302,14 @@ fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer 
     )
 }
 
-fn stale(call: &Call, plan: &Plan, object: &Object, fwd: Option<Fwd>, why: &'static str) -> Answer {
+/// A stale response, served without word from the origin; `about` is there if it was asked.
+fn stale(
+    call: &Call,
+    plan: &Plan,
+    object: &Object,
+    about: Option<&About>,
+    why: &'static str,
+) -> Answer {
     let now = call.node.clock.now();
     let detail = detail(why, label(plan));
     let ttl = match call.node.log.verdict(object) {
@@ -311,8 +318,12 @@ fn stale(call: &Call, plan: &Plan, object: &Object, fwd: Option<Fwd>, why: &'sta
         Verdict::Valid | Verdict::Dead => object.freshness.ttl_secs(now),
     };
     let status = CacheStatus {
-        hit: fwd.is_none(),
-        fwd,
+        hit: about.is_none(),
+        fwd: about.map(|about| about.fwd),
+        fwd_status: about.and_then(|about| match about.told {
+            Some(Told::Answered(status)) => Some(status),
+            _ => None,
+        }),
         ttl: Some(ttl.min(object.freshness.ttl_secs(now))),
         detail: Some(&detail),
         ..CacheStatus::default()
@@ -429,7 +440,7 @@ fn failed(
         && object.vary.matches(&call.head.headers)
         && let Some(why) = stands_in(&call.node, &call.route, &object, &call.head, now, failure)
     {
-        return stale(call, plan, &object, Some(about.fwd), why);
+        return stale(call, plan, &object, Some(about), why);
     }
     let (status, reason): (StatusCode, Cow<'static, str>) = match (&about.told, error) {
         (Some(Told::Failed(kind)), _) => (kind.status(), kind.as_str().into()),
