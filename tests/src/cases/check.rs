@@ -31,7 +31,7 @@ pub fn problems(done: &Done<'_>) -> Vec<String> {
     let step = done.step();
     let mut problems = Vec::new();
     problems.extend(done.source());
-    if done.is_refused_whole() {
+    if done.ended_before_head() {
         return problems;
     }
     problems.extend(done.status());
@@ -129,9 +129,10 @@ impl Done<'_> {
     }
 
     /// A body that breaks off so early that the client has not got the head yet may end as
-    /// an error instead.
-    fn is_refused_whole(&self) -> bool {
-        self.step().cut && self.response.status == 502 && self.response.content.whole
+    /// an error instead, or with the connection.
+    fn ended_before_head(&self) -> bool {
+        let refused = self.response.status == 502 && self.response.content.whole;
+        self.step().cut && (refused || self.response.status == 0)
     }
 
     /// RFC 9110 section 14.6.

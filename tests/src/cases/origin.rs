@@ -153,6 +153,11 @@ fn unscripted() -> Scripted {
 /// Sends an answer; says whether the connection can be used again.
 async fn send(stream: &mut Stream, method: &str, answer: &Scripted) -> bool {
     let Scripted { reply, body } = answer;
+    let framing = match reply.framing {
+        Framing::Usual if method == "HEAD" || has(reply, "content-length") => Framing::Length,
+        Framing::Usual => Framing::Chunked,
+        told => told,
+    };
     tokio::time::sleep(Duration::from_secs(reply.delay)).await;
     if reply.fault == Some(Fault::Close) {
         return false;
@@ -162,20 +167,20 @@ async fn send(stream: &mut Stream, method: &str, answer: &Scripted) -> bool {
         start(&mut text, interim.status, &interim.head);
         text.push_str("\r\n");
     }
-    head(&mut text, reply, body);
+    head(&mut text, reply, framing, body);
     let bodyless = method == "HEAD" || matches!(reply.status, 204 | 304);
     let cut = reply.fault == Some(Fault::Cut);
     if !bodyless {
         let sent = if cut { &body[..body.len() / 2] } else { body };
-        match reply.framing {
+        match framing {
             Framing::Chunked if !sent.is_empty() => {
                 // Writing to a String cannot fail.
                 let _ = write!(text, "{:x}\r\n{sent}\r\n", sent.len());
             }
             Framing::Chunked => {}
-            Framing::Length | Framing::Close => text.push_str(sent),
+            _ => text.push_str(sent),
         }
-        if reply.framing == Framing::Chunked && !cut {
+        if framing == Framing::Chunked && !cut {
             text.push_str("0\r\n");
             for line in &reply.trailers {
                 let _ = write!(text, "{line}\r\n");
@@ -183,7 +188,7 @@ async fn send(stream: &mut Stream, method: &str, answer: &Scripted) -> bool {
             text.push_str("\r\n");
         }
     }
-    stream.write_all(text.as_bytes()).await.is_ok() && !cut && reply.framing != Framing::Close
+    stream.write_all(text.as_bytes()).await.is_ok() && !cut && framing != Framing::Close
 }
 
 fn start(text: &mut String, status: u16, lines: &[String]) {
@@ -193,25 +198,26 @@ fn start(text: &mut String, status: u16, lines: &[String]) {
     }
 }
 
-fn head(text: &mut String, reply: &Reply, body: &str) {
+fn has(reply: &Reply, name: &str) -> bool {
+    reply.head.iter().any(|line| {
+        let known = line.split(':').next().unwrap_or_default();
+        known.eq_ignore_ascii_case(name)
+    })
+}
+
+fn head(text: &mut String, reply: &Reply, framing: Framing, body: &str) {
     start(text, reply.status, &reply.head);
-    let has = |name: &str| {
-        reply.head.iter().any(|line| {
-            let known = line.split(':').next().unwrap_or_default();
-            known.eq_ignore_ascii_case(name)
-        })
-    };
-    if !reply.dateless && !has("date") {
+    if !reply.dateless && !has(reply, "date") {
         let _ = write!(text, "Date: {}\r\n", date_now());
     }
-    match reply.framing {
+    match framing {
         _ if matches!(reply.status, 204 | 304) => {}
-        Framing::Length if !has("content-length") => {
+        Framing::Length if !has(reply, "content-length") => {
             let _ = write!(text, "Content-Length: {}\r\n", body.len());
         }
         Framing::Chunked => text.push_str("Transfer-Encoding: chunked\r\n"),
         Framing::Close => text.push_str("Connection: close\r\n"),
-        Framing::Length => {}
+        Framing::Length | Framing::Usual => {}
     }
     text.push_str("\r\n");
 }

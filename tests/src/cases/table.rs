@@ -110,7 +110,8 @@ pub struct Step {
     pub interim: Vec<Interim>,
     /// Trailer lines that the client gets, all of them.
     pub trailers: Option<Vec<String>>,
-    /// The body ends before its framing says so, or is an error in place of it.
+    /// The body ends before its framing says so, or there is an error in place of it, or
+    /// nothing.
     #[serde(default)]
     pub cut: bool,
     /// Parameters of Cache-Status: `fwd=stale`, `stored`, `!stored`, `ttl=5..9`.
@@ -143,7 +144,7 @@ pub enum Source {
     Node,
 }
 
-/// An answer of the origin. Date and Content-Length are added where they are not given.
+/// An answer of the origin. Date and framing are added where they are not given.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
@@ -178,8 +179,11 @@ pub struct Reply {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
-    /// Content-Length.
+    /// A last chunk, and a length in answer to HEAD. The client then sees the end of a
+    /// response only once it has been stored.
     #[default]
+    Usual,
+    /// Content-Length.
     Length,
     /// A last chunk.
     Chunked,
