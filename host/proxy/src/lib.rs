@@ -16,6 +16,7 @@ mod server;
 mod settings;
 mod tee;
 mod upstream;
+pub mod wire;
 
 pub use body::{Body, BodyError};
 pub use generation::{Generation, GenerationError, NO_NAMESPACE, PolicySlot, Route};
