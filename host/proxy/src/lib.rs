@@ -7,6 +7,8 @@
 mod body;
 mod fill_body;
 mod generation;
+mod incoming;
+mod interim;
 mod metrics;
 mod node;
 mod pipeline;
@@ -20,6 +22,8 @@ pub mod wire;
 
 pub use body::{Body, BodyError};
 pub use generation::{Generation, GenerationError, NO_NAMESPACE, PolicySlot, Route};
+pub use incoming::{Incoming, IncomingError};
+pub use interim::Interim;
 pub use metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, ResultKind, RouteMetrics};
 pub use node::{Node, Parts};
 pub use pipeline::Answering;
@@ -27,7 +31,7 @@ pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLin
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
-pub use server::{bind, serve};
+pub use server::{Http2Body, Transport, bind, serve};
 pub use settings::{
     CacheSettings, OnPolicyError, RedisDown, RouteSettings, ServerSettings, UpstreamSettings,
     route_label,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use weir_policy::{Adjustment, Policy};
 use weir_semantics::{Exchange, Fwd, assess, strip_hop_by_hop, uris_to_invalidate};
 use weir_store::Position;
@@ -18,6 +17,7 @@ use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
 use super::{decide, forward, invalidate, origin};
 use crate::body::Body;
+use crate::incoming::Incoming;
 use crate::tee::TeeBody;
 use crate::upstream::OriginBody;
 

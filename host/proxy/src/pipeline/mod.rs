@@ -28,7 +28,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use weir_policy::{Reply, RequestHead, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::KeyBuilder;
@@ -39,10 +38,13 @@ use self::decide::{decide, decide_now};
 use self::plan::{Decided, Plan};
 use crate::body::Body;
 use crate::generation::{Generation, Route};
+use crate::incoming::Incoming;
+use crate::interim::Interim;
 use crate::metrics::ResultKind;
 use crate::node::Node;
 use crate::request::{self, Malformed};
 use crate::settings::RedisDown;
+use crate::wire::Refusal;
 
 thread_local! {
     /// The buffer that keys of hits are written to.
@@ -83,7 +85,12 @@ impl Future for Answering {
 
 impl Node {
     /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub fn handle(self: &Arc<Self>, client: IpAddr, request: Request<Incoming>) -> Answering {
+    pub fn handle(
+        self: &Arc<Self>,
+        client: IpAddr,
+        request: Request<Incoming>,
+        interim: Interim,
+    ) -> Answering {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let version = parts.version;
@@ -91,6 +98,7 @@ impl Node {
         let head = match request::head(parts, client) {
             Ok(head) => head,
             Err(malformed) => {
+                self.metrics().refused("malformed");
                 return Answering::Ready(Some(refused(malformed, version)));
             }
         };
@@ -119,8 +127,25 @@ impl Node {
             head,
             now,
             started,
+            interim,
         };
         Answering::Slow(Box::pin(slow(call, body, decided)))
+    }
+
+    /// The answer to a request that was refused at its bytes. Nothing that follows on its
+    /// connection is read.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        self.metrics().refused(refusal.token());
+        let mut response = Answer::error(
+            refusal.status(),
+            refusal.token(),
+            &refusal.to_string(),
+            ResultKind::Refused,
+        )
+        .response;
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        response
     }
 
     /// The hit path: a fresh object in memory, or nothing.

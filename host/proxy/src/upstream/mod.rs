@@ -10,18 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use self::body::OriginBody;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
-use self::request_body::{ClientBody, Progress};
+use self::request_body::{ClientBody, GoAhead, Progress};
 use self::servers::Servers;
+use crate::incoming::Incoming;
+use crate::interim::{Interim, is_expecting};
 use crate::settings::UpstreamSettings;
 
 /// The body of a request to an origin: none, or what the client sends.
@@ -100,12 +102,19 @@ impl Upstream {
     pub async fn fetch(
         &self,
         request: &OriginRequest,
+        interim: &Interim,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let mut attempt = 0;
         loop {
             let progress = Progress::new();
             let result = self
-                .send_once(request, Either::Left(Empty::new()), &progress)
+                .send_once(
+                    request,
+                    Either::Left(Empty::new()),
+                    &progress,
+                    interim,
+                    None,
+                )
                 .await;
             match result {
                 Err(error) if error.is_connect() && attempt < self.settings.retries => attempt += 1,
@@ -122,10 +131,13 @@ impl Upstream {
         &self,
         request: &OriginRequest,
         body: Incoming,
+        interim: &Interim,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let progress = Progress::new();
-        let body = ClientBody::new(body, progress.clone());
-        self.send_once(request, Either::Right(body), &progress)
+        // RFC 9110 section 10.1.1: the client sends its body when the origin wants it.
+        let go_ahead = is_expecting(&request.headers).then(|| Arc::new(GoAhead::default()));
+        let body = ClientBody::new(body, progress.clone(), go_ahead.clone());
+        self.send_once(request, Either::Right(body), &progress, interim, go_ahead)
             .await
     }
 
@@ -134,11 +146,31 @@ impl Upstream {
         request: &OriginRequest,
         body: RequestBody,
         progress: &Progress,
+        interim: &Interim,
+        go_ahead: Option<Arc<GoAhead>>,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let server = self.servers.choose();
-        let outgoing = build(server.authority(), request, body).map_err(|error| {
+        let mut outgoing = build(server.authority(), request, body).map_err(|error| {
             UpstreamError::new(UpstreamErrorKind::Configuration, error.to_string())
         })?;
+        if let Either::Right(_) = outgoing.body()
+            && !outgoing.headers().contains_key(CONTENT_LENGTH)
+        {
+            // Said outright: hyper takes a GET without it for one that has no body.
+            let chunked = HeaderValue::from_static("chunked");
+            outgoing.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        if interim.is_wanted() || go_ahead.is_some() {
+            let interim = interim.clone();
+            hyper::ext::on_informational(&mut outgoing, move |response| {
+                if let Some(go_ahead) = &go_ahead
+                    && response.status() == StatusCode::CONTINUE
+                {
+                    go_ahead.give();
+                }
+                interim.forward(response.status(), response.headers());
+            });
+        }
         let sent = tokio::select! {
             sent = self.client.request(outgoing) => Some(sent),
             () = idle_for(self.settings.response_timeout, progress) => None,
