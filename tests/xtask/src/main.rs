@@ -1,9 +1,11 @@
-//! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`.
+//! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
+//! `cargo xtask smuggling`.
 
 mod bench;
 mod install;
 mod links;
 mod run;
+mod smuggling;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +25,8 @@ enum Task {
     Bench(bench::Options),
     /// Dead links in the Markdown files: files and anchors, no network.
     Links,
+    /// Requests that two parsers could read in two ways, each with the node's answer.
+    Smuggling,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +34,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Links => links::run(),
+        Task::Smuggling => smuggling::run(),
     }
 }
