@@ -219,6 +219,31 @@ proptest! {
         prop_assert_eq!(&at_once, &pieces(bytes.chunks(1)));
     }
 
+    /// hyper's parser, which reads what passes, must find the same requests in it.
+    #[test]
+    fn a_head_ends_where_hyper_ends_it(bytes in stream()) {
+        let mut scanner = Scanner::new(LIMITS);
+        let (mut kept, mut head) = (Vec::new(), Vec::new());
+        for byte in bytes {
+            if scanner.at_head() {
+                head.push(byte);
+            }
+            kept.push(byte);
+            let heads = scanner.heads();
+            let progress = scanner.feed(&kept);
+            kept.drain(..progress.passed);
+            if scanner.heads() > heads {
+                let mut fields = [httparse::EMPTY_HEADER; 8];
+                let parsed = httparse::Request::new(&mut fields).parse(&head);
+                prop_assert_eq!(parsed, Ok(httparse::Status::Complete(head.len())));
+                head.clear();
+            }
+            if progress.stop.is_some() {
+                break;
+            }
+        }
+    }
+
     /// hyper must never be the one that refuses: its answer has no reason in it.
     #[test]
     fn what_passes_is_what_the_http_crate_takes(
