@@ -78,6 +78,9 @@ async fn each_content_is_an_object_and_the_same_one_a_hit() {
     );
 }
 
+/// Method, target, header fields, content.
+type Sent<'a> = (&'a Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_origin_can_tell_apart_is_kept_apart() {
     let origin = Origin::with(told).await;
@@ -89,7 +92,7 @@ async fn what_the_origin_can_tell_apart_is_kept_apart() {
     };
     let german = [JSON, ("content-language", "de")];
     let coded = [JSON, ("content-encoding", "identity")];
-    let different: &[(&Method, &str, &[(&str, &str)], &str)] = &[
+    let different: &[Sent<'_>] = &[
         (&Method::POST, "/graphql", &[JSON], ALICE),
         (&query, "/graphql", &[JSON], ALICE),
         (&Method::GET, "/graphql", &[], ""),

@@ -408,11 +408,16 @@ async fn connect_is_refused_with_a_reason() {
     let origin = Origin::with(|_| Reply::ok()).await;
     let node = Config::plain(&origin.url()).start().await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-    for target in ["h:443", "/path"] {
+    for (target, status, reason) in [
+        ("h:443", 501, "CONNECT is not supported"),
+        // RFC 9112 section 3.2.3: its target is an authority.
+        ("/path", 400, "the request target is malformed"),
+    ] {
         let request = format!("CONNECT {target} HTTP/1.1\r\nHost: h:443\r\n\r\n{smuggled}");
         let (answer, _) = Raw::exchange(node.port(), request).await;
-        assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
-        assert!(answer.contains("CONNECT is not supported"), "{answer}");
+        let line = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&line), "{answer}");
+        assert!(answer.contains(reason), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
     assert_eq!(origin.total(), 0);

@@ -8,6 +8,8 @@ mod body;
 mod compress;
 mod fill_body;
 mod generation;
+mod incoming;
+mod interim;
 mod metrics;
 mod node;
 mod pieces;
@@ -21,9 +23,12 @@ mod tls;
 mod tunnels;
 mod upload;
 mod upstream;
+pub mod wire;
 
 pub use body::{Body, BodyError};
 pub use generation::{Generation, GenerationError, NO_NAMESPACE, PolicySlot, Route};
+pub use incoming::{Incoming, IncomingError};
+pub use interim::Interim;
 pub use metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, ResultKind, RouteMetrics};
 pub use node::{Node, Parts};
 pub use pipeline::Answering;
@@ -31,7 +36,7 @@ pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLin
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
-pub use server::{Listener, bind, serve};
+pub use server::{Http2Body, Listener, Transport, bind, serve};
 pub use settings::{
     CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
     ServerSettings, UpstreamSettings, UpstreamTls, route_label,

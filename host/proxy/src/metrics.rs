@@ -199,6 +199,7 @@ pub struct Metrics {
     policy_calls: Family<PolicyCallLabels, Counter>,
     policy_errors: Family<PolicyErrorLabels, Counter>,
     not_stored: Family<ReasonLabel, Counter>,
+    refused: Family<ReasonLabel, Counter>,
     invalidations: Counter,
     fills: Gauge<i64, std::sync::atomic::AtomicI64>,
     body_bytes: Counter<u64, AtomicU64>,
@@ -220,6 +221,7 @@ impl Default for Metrics {
             policy_calls: Family::default(),
             policy_errors: Family::default(),
             not_stored: Family::default(),
+            refused: Family::default(),
             invalidations: Counter::default(),
             fills: Gauge::default(),
             body_bytes: Counter::default(),
@@ -284,6 +286,11 @@ impl Default for Metrics {
             "not_stored",
             "Responses that were to be stored and were not, by reason",
             this.not_stored.clone(),
+        );
+        registry.register(
+            "refused",
+            "Requests that were refused as they stand, by reason",
+            this.refused.clone(),
         );
         registry.register(
             "invalidations",
@@ -435,6 +442,15 @@ impl Metrics {
     /// Counts a response that was not stored.
     pub fn not_stored(&self, reason: &str) {
         self.not_stored
+            .get_or_create(&ReasonLabel {
+                reason: reason.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts a request that was refused as it stands.
+    pub fn refused(&self, reason: &str) {
+        self.refused
             .get_or_create(&ReasonLabel {
                 reason: reason.to_owned(),
             })

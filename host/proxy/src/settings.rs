@@ -21,8 +21,26 @@ pub struct ServerSettings {
     pub max_headers: usize,
     /// The most bytes a request's header section may have.
     pub max_header_size: usize,
+    /// The most bytes a request target may have, as far as `max_header_size` leaves room.
+    pub max_uri_size: usize,
+    /// Between two pieces of a request's body, while it is wanted.
+    pub body_timeout: Duration,
+    /// How long a client may read nothing of what is to be written to it.
+    pub write_timeout: Duration,
     /// How long running requests may take to end after SIGTERM.
     pub drain_timeout: Duration,
+}
+
+/// What a request line and a Host may need besides the target.
+const AROUND_TARGET: usize = 256;
+
+impl ServerSettings {
+    /// The most bytes a request target may have, so that a longer one is told from a
+    /// header section that is too large.
+    pub(crate) fn longest_target(&self) -> usize {
+        let room = self.max_header_size.saturating_sub(AROUND_TARGET);
+        self.max_uri_size.min(room)
+    }
 }
 
 /// A group of origin servers with the same content.

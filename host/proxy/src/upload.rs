@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+
+use crate::incoming::{Incoming, IncomingError};
 
 /// A request's body on its way to an origin.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl From<Bytes> for Upload {
 impl Upload {
     /// Reads it whole if it has at most `limit` bytes. The first read is what makes hyper
     /// send 100 (Continue) to a client that expects it.
-    pub(crate) async fn take(mut self, limit: u64) -> Result<Taken, hyper::Error> {
+    pub(crate) async fn take(mut self, limit: u64) -> Result<Taken, IncomingError> {
         if self.size_hint().lower() > limit {
             return Ok(Taken::TooLarge(self));
         }
@@ -69,12 +70,12 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = IncomingError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, IncomingError>>> {
         if !self.begun.is_empty() {
             let begun = std::mem::take(&mut self.begun);
             return Poll::Ready(Some(Ok(Frame::data(begun))));

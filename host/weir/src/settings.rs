@@ -23,6 +23,9 @@ pub(crate) fn server(config: &Config) -> ServerSettings {
         header_timeout: config.limits.header_timeout,
         max_headers: config.limits.max_headers,
         max_header_size: config.limits.max_header_size,
+        max_uri_size: config.limits.max_uri_size,
+        body_timeout: config.limits.body_timeout,
+        write_timeout: config.limits.write_timeout,
         drain_timeout: config.limits.drain_timeout,
     }
 }

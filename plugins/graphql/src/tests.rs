@@ -31,7 +31,7 @@ fn only_what_says_that_it_reads_is_looked_up() {
     }
     for request in [
         post.clone(),
-        post.clone().with_header("x-graphql-operation", "mutation"),
+        post.with_header("x-graphql-operation", "mutation"),
         TestRequest::new("PUT", "/graphql").with_header("x-graphql-operation", "query"),
     ] {
         assert_eq!(decide("{}", &request), Pass::new("mutation").into());

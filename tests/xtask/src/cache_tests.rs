@@ -151,7 +151,13 @@ fn weir_binary() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("WEIR_BIN") {
         return Ok(PathBuf::from(program));
     }
-    run::shown(&mut run::cargo(&["build", "--release", "-p", "weir"]))?;
+    run::shown(&mut run::cargo(&[
+        "build",
+        "--release",
+        "--workspace",
+        "--bin",
+        "weir",
+    ]))?;
     Ok(run::target_dir().join("release/weir"))
 }
 

@@ -1,10 +1,12 @@
-//! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`.
+//! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
+//! `cargo xtask smuggling`.
 
 mod bench;
 mod cache_tests;
 mod install;
 mod links;
 mod run;
+mod smuggling;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +28,8 @@ enum Task {
     CacheTests(cache_tests::Options),
     /// Dead links in the Markdown files: files and anchors, no network.
     Links,
+    /// Requests that two parsers could read in two ways, each with the node's answer.
+    Smuggling,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +38,6 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(options) => bench::run(&options),
         Task::CacheTests(options) => cache_tests::run(&options),
         Task::Links => links::run(),
+        Task::Smuggling => smuggling::run(),
     }
 }

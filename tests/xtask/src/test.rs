@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ];
         run::shown(&mut run::cargo(&clippy))?;
     }
-    run::shown(&mut run::cargo(&["build", "-p", "weir"]))?;
+    run::shown(&mut run::cargo(&["build", "--workspace", "--bin", "weir"]))?;
     let weir = run::target_dir().join("debug/weir");
 
     let mut closings = vec![unit_and_system(&weir, &options.filters)?];

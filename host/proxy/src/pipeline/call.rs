@@ -11,6 +11,7 @@ use weir_semantics::{CacheStatus, Timestamp};
 use super::serve::{CACHE_STATUS, with};
 use crate::body::Body;
 use crate::generation::{Generation, Route};
+use crate::interim::Interim;
 use crate::metrics::ResultKind;
 use crate::node::Node;
 
@@ -29,6 +30,8 @@ pub(crate) struct Call {
     /// The one instant of this request.
     pub(crate) now: Timestamp,
     pub(crate) started: Instant,
+    /// Where an origin's interim responses go.
+    pub(crate) interim: Interim,
 }
 
 /// An answer, and how it came about.

@@ -133,7 +133,7 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
         }
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switched(call, fwd, details, response);
+        return upgrade::switched(call, fwd, &details, response);
     }
     let received = Received {
         request_headers: &request.headers,

@@ -13,10 +13,12 @@ use http_body::Body as _;
 use weir_policy::{Content, Lookup, RequestHead};
 
 use super::call::{Answer, Call};
+use crate::incoming::IncomingError;
 use crate::metrics::ResultKind;
 use crate::upload::{Taken, Upload};
 
 const TOO_LARGE: &str = "body-too-large";
+const BROKE_OFF: &str = "request-body";
 
 /// What became of a request's body.
 #[derive(Debug)]
@@ -47,13 +49,16 @@ pub(super) async fn read(call: &mut Call, lookup: &Lookup, body: Upload) -> Body
         Ok(Ok(Taken::TooLarge(body))) => return Body::Unkeyed(body, TOO_LARGE),
         Ok(Err(error)) => {
             tracing::debug!(route = %call.route.label, %error, "a request's body broke off");
-            return failed(StatusCode::BAD_REQUEST, "the request's body ended early");
+            if let IncomingError::Refused(refusal) = error {
+                call.node.metrics().refused(refusal.token());
+                return failed(refusal.status(), refusal.token(), &refusal.to_string());
+            }
+            let text = "the request's body ended early";
+            return failed(StatusCode::BAD_REQUEST, BROKE_OFF, text);
         }
         Err(_) => {
-            return failed(
-                StatusCode::REQUEST_TIMEOUT,
-                "the request's body did not arrive in time",
-            );
+            let text = "the request's body did not arrive in time";
+            return failed(StatusCode::REQUEST_TIMEOUT, BROKE_OFF, text);
         }
     };
     let head = Arc::make_mut(&mut call.head);
@@ -103,10 +108,10 @@ fn obstacle(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     (*method == Method::POST && conditional).then_some("precondition")
 }
 
-fn failed(status: StatusCode, text: &str) -> Body {
+fn failed(status: StatusCode, detail: &str, text: &str) -> Body {
     Body::Failed(Box::new(Answer::error(
         status,
-        "request-body",
+        detail,
         text,
         ResultKind::Refused,
     )))

@@ -197,6 +197,7 @@ impl Node {
                     head: Arc::clone(&head),
                     now,
                     started: Instant::now(),
+                    interim: crate::interim::Interim::default(),
                 };
                 explanation.response = Some(outcome(&call, &plan, assumed).await);
             }

@@ -103,7 +103,12 @@ impl Filling {
         let node = Arc::clone(&self.call.node);
         let request_time = node.clock.now();
         node.metrics().origin_request();
-        let result = self.call.route.upstream.fetch(&request).await;
+        let result = self
+            .call
+            .route
+            .upstream
+            .fetch(&request, &self.call.interim)
+            .await;
         let response_time = node.clock.now();
         let response = match result {
             Ok(response) => response,
@@ -155,7 +160,13 @@ impl Filling {
         let request = origin::fetch(&self.call.head, &self.plan, None);
         let request_time = node.clock.now();
         node.metrics().origin_request();
-        let response = match self.call.route.upstream.fetch(&request).await {
+        let response = match self
+            .call
+            .route
+            .upstream
+            .fetch(&request, &self.call.interim)
+            .await
+        {
             Ok(response) => response,
             Err(error) => return self.failed(obligation, &error),
         };

@@ -16,7 +16,7 @@ use super::serve::CACHE_STATUS;
 use crate::body::Body;
 use crate::metrics::{ResultKind, status_class};
 use crate::upload::Upload;
-use crate::upstream::{OriginBody, OriginRequest, UpstreamError};
+use crate::upstream::{OriginBody, OriginRequest, UpstreamError, UpstreamErrorKind};
 
 /// Forwards a request that nothing is looked up for.
 pub(super) async fn pass(
@@ -63,8 +63,8 @@ pub(super) async fn send(
     let upstream = &call.route.upstream;
     metrics.origin_request();
     let sent = match body {
-        Some(body) if !body.is_end_stream() => upstream.forward(request, body).await,
-        _ => upstream.fetch(request).await,
+        Some(body) if !body.is_end_stream() => upstream.forward(request, body, &call.interim).await,
+        _ => upstream.fetch(request, &call.interim).await,
     };
     match &sent {
         Ok(response) => {
@@ -72,7 +72,18 @@ pub(super) async fn send(
         }
         Err(error) => {
             metrics.origin_result(upstream.name(), error.kind.as_str());
-            tracing::warn!(upstream = upstream.name(), route = %call.route.label, %error, "no response from the origin");
+            if let UpstreamErrorKind::Refused(refusal) = error.kind {
+                metrics.refused(refusal.token());
+            }
+            match error.kind {
+                // Nothing is wrong here or there, and it comes as often as clients like.
+                UpstreamErrorKind::ClientGone | UpstreamErrorKind::Refused(_) => {
+                    tracing::debug!(route = %call.route.label, %error, "a client's body broke off");
+                }
+                _ => {
+                    tracing::warn!(upstream = upstream.name(), route = %call.route.label, %error, "no response from the origin");
+                }
+            }
         }
     }
     sent
@@ -132,6 +143,9 @@ fn relayed(
 
 /// The answer when the origin gave none.
 pub(super) fn unanswered(error: &UpstreamError, fwd: Fwd) -> Answer {
+    if let UpstreamErrorKind::Refused(refusal) = error.kind {
+        return origin_error(refusal.status(), fwd, refusal.token(), &refusal.to_string());
+    }
     let text = match error.kind.status() {
         StatusCode::GATEWAY_TIMEOUT => "the origin did not answer in time",
         StatusCode::BAD_REQUEST => "the request's body ended early",

@@ -33,7 +33,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use weir_policy::{CallError, Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::KeyBuilder;
@@ -46,11 +45,14 @@ use self::upgrade::Upgrade;
 use crate::body::Body;
 use crate::compress;
 use crate::generation::{Generation, Route};
+use crate::incoming::Incoming;
+use crate::interim::Interim;
 use crate::metrics::ResultKind;
 use crate::node::Node;
 use crate::request::{self, Malformed};
 use crate::settings::RedisDown;
 use crate::upload::Upload;
+use crate::wire::Refusal;
 
 thread_local! {
     /// The buffer that keys of hits are written to.
@@ -92,11 +94,12 @@ impl Future for Answering {
 impl Node {
     /// Answers a request. Never fails: what goes wrong is an answer too.
     /// `scheme` is that of the connection.
-    pub fn handle(
+    pub(crate) fn handle(
         self: &Arc<Self>,
         client: IpAddr,
         scheme: Scheme,
         request: Request<Incoming>,
+        interim: Interim,
     ) -> Answering {
         let started = Instant::now();
         let (mut parts, body) = request.into_parts();
@@ -109,6 +112,7 @@ impl Node {
         let head = match request::head(parts, client, scheme) {
             Ok(head) => head,
             Err(malformed) => {
+                self.metrics().refused("malformed");
                 return Answering::Ready(Some(refused(malformed, version)));
             }
         };
@@ -133,6 +137,7 @@ impl Node {
                 head,
                 now,
                 started,
+                interim,
             };
             return Answering::Slow(Box::pin(upgrade::upgrade(call, upgrade, body)));
         }
@@ -152,8 +157,25 @@ impl Node {
             head,
             now,
             started,
+            interim,
         };
         Answering::Slow(Box::pin(slow(call, body, decided)))
+    }
+
+    /// The answer to a request that was refused at its bytes. Nothing that follows on its
+    /// connection is read.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        self.metrics().refused(refusal.token());
+        let mut response = Answer::error(
+            refusal.status(),
+            refusal.token(),
+            &refusal.to_string(),
+            ResultKind::Refused,
+        )
+        .response;
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        response
     }
 
     /// The hit path: a fresh object in memory, or nothing.

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
@@ -24,6 +23,7 @@ use super::decide::decide;
 use super::plan::{Decided, Plan, PlanError};
 use super::{failed, finish, forward, respond};
 use crate::body::Body;
+use crate::incoming::Incoming;
 use crate::tunnels::{Open, Side, Tunnel, TunnelEnd};
 use crate::upstream::OriginBody;
 
@@ -158,7 +158,7 @@ async fn planned(
 pub(super) fn switched(
     call: &Call,
     fwd: Fwd,
-    details: Forward,
+    details: &Forward,
     mut response: Response<OriginBody>,
 ) -> Answer {
     let agreed = details.upgrade.as_ref().and_then(|upgrade| {

@@ -7,6 +7,8 @@ use http::uri::Authority;
 use hyper_util::client::legacy;
 
 use super::connect::is_tls;
+use crate::incoming::IncomingError;
+use crate::wire::Refusal;
 
 /// What went wrong between the node and an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum UpstreamErrorKind {
     Broken,
     /// The client ended its request body early.
     ClientGone,
+    /// The client's request body is not what a body may be, or came too slowly.
+    Refused(Refusal),
     /// The server's address makes no sense.
     Configuration,
 }
@@ -39,6 +43,7 @@ impl UpstreamErrorKind {
             Self::ResponseTimeout => "response-timeout",
             Self::Broken => "origin-broken",
             Self::ClientGone => "client-gone",
+            Self::Refused(refusal) => refusal.token(),
             Self::Configuration => "configuration",
         }
     }
@@ -49,6 +54,7 @@ impl UpstreamErrorKind {
         match self {
             Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::Refused(refusal) => refusal.status(),
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -89,6 +95,9 @@ impl UpstreamError {
                 && hyper.is_user()
             {
                 kind = UpstreamErrorKind::ClientGone;
+            }
+            if let Some(IncomingError::Refused(refusal)) = cause.downcast_ref() {
+                kind = UpstreamErrorKind::Refused(*refusal);
             }
             source = cause.source();
         }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -22,8 +22,9 @@ pub use self::body::OriginBody;
 use self::connect::Connector;
 pub use self::connect::system_authorities;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
-use self::request_body::{ClientBody, Progress};
+use self::request_body::{ClientBody, GoAhead, Progress};
 use self::servers::Servers;
+use crate::interim::{Interim, is_expecting};
 use crate::settings::UpstreamSettings;
 use crate::upload::Upload;
 
@@ -107,6 +108,7 @@ impl Upstream {
     pub async fn fetch(
         &self,
         request: &OriginRequest,
+        interim: &Interim,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let mut attempt = 0;
         loop {
@@ -116,6 +118,8 @@ impl Upstream {
                     request,
                     Either::Left(Full::new(request.content.clone())),
                     &progress,
+                    interim,
+                    None,
                 )
                 .await;
             match result {
@@ -133,10 +137,13 @@ impl Upstream {
         &self,
         request: &OriginRequest,
         body: Upload,
+        interim: &Interim,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let progress = Progress::new();
-        let body = ClientBody::new(body, progress.clone());
-        self.send_once(request, Either::Right(body), &progress)
+        // RFC 9110 section 10.1.1: the client sends its body when the origin wants it.
+        let go_ahead = is_expecting(&request.headers).then(|| Arc::new(GoAhead::default()));
+        let body = ClientBody::new(body, progress.clone(), go_ahead.clone());
+        self.send_once(request, Either::Right(body), &progress, interim, go_ahead)
             .await
     }
 
@@ -145,15 +152,35 @@ impl Upstream {
         request: &OriginRequest,
         body: RequestBody,
         progress: &Progress,
+        interim: &Interim,
+        go_ahead: Option<Arc<GoAhead>>,
     ) -> Result<Response<OriginBody>, UpstreamError> {
         let server = self.servers.choose();
         let scheme = match self.settings.tls {
             Some(_) => Scheme::HTTPS,
             None => Scheme::HTTP,
         };
-        let outgoing = build(scheme, server.authority(), request, body).map_err(|error| {
+        let mut outgoing = build(scheme, server.authority(), request, body).map_err(|error| {
             UpstreamError::new(UpstreamErrorKind::Configuration, error.to_string())
         })?;
+        if let Either::Right(_) = outgoing.body()
+            && !outgoing.headers().contains_key(CONTENT_LENGTH)
+        {
+            // Said outright: hyper takes a GET without it for one that has no body.
+            let chunked = HeaderValue::from_static("chunked");
+            outgoing.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        if interim.is_wanted() || go_ahead.is_some() {
+            let interim = interim.clone();
+            hyper::ext::on_informational(&mut outgoing, move |response| {
+                if let Some(go_ahead) = &go_ahead
+                    && response.status() == StatusCode::CONTINUE
+                {
+                    go_ahead.give();
+                }
+                interim.forward(response.status(), response.headers());
+            });
+        }
         let sent = tokio::select! {
             sent = self.client.request(outgoing) => Some(sent),
             () = idle_for(self.settings.response_timeout, progress) => None,

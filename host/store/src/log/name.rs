@@ -137,7 +137,9 @@ impl Name {
     /// Reads `HASH TEXT` as [`Name::member`] writes it.
     pub(crate) fn parse(member: &str) -> Option<Self> {
         let (hash, text) = member.split_once(' ')?;
-        (hash.len() == 16).then_some(())?;
+        // from_str_radix would take a sign.
+        let digits = hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+        (hash.len() == 16 && digits).then_some(())?;
         Some(Self {
             hash: u64::from_str_radix(hash, 16).ok()?,
             kinds: Kinds::read(text),

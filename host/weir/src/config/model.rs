@@ -59,6 +59,12 @@ pub(crate) struct Limits {
     pub(crate) max_headers: usize,
     /// Most bytes in the header of a request, 8 KiB to 1 MiB.
     pub(crate) max_header_size: usize,
+    /// Most bytes in the target of a request, 256 B to 60 KiB.
+    pub(crate) max_uri_size: usize,
+    /// Longest time between two pieces of a request's body.
+    pub(crate) body_timeout: Duration,
+    /// Longest time that a client may read nothing of a response.
+    pub(crate) write_timeout: Duration,
     /// Time that requests in flight have to finish after SIGTERM.
     pub(crate) drain_timeout: Duration,
 }

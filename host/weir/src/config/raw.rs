@@ -100,6 +100,14 @@ table! {
         max_headers: u64, = 100, in 1..=10000;
         /// Most bytes in the header of a request; more is answered 431.
         max_header_size: Size, = "64KiB", in "8KiB"..="1MiB";
+        /// Most bytes in the target of a request; more is answered 414. No more than
+        /// `max_header_size` leaves room for.
+        max_uri_size: Size, = "16KiB", in "256B"..="60KiB";
+        /// Longest time between two pieces of a request's body; later is answered 408.
+        body_timeout: Duration, = "30s", in "1ms"..="1h";
+        /// Longest time that a client may read nothing of a response that waits for it. Then
+        /// its connection is reset.
+        write_timeout: Duration, = "60s", in "1ms"..="1h";
         /// Time that requests in flight have to finish after SIGTERM.
         drain_timeout: Duration, = "30s", in "0s"..="1h";
     }

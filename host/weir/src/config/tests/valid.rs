@@ -117,6 +117,9 @@ fn what_is_not_said_has_its_default() {
     assert!(config.threads >= 1);
     assert_eq!(config.limits.header_timeout, Duration::from_secs(60));
     assert_eq!(config.limits.max_header_size, 64 << 10);
+    assert_eq!(config.limits.max_uri_size, 16 << 10);
+    assert_eq!(config.limits.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.limits.write_timeout, Duration::from_secs(60));
     assert_eq!(config.memory.capacity, 256 << 20);
     assert_eq!(config.cache.longest_life, Duration::from_secs(30 * 86_400));
     assert_eq!(config.cache.max_object, 32 << 20);

@@ -127,6 +127,9 @@ fn resolve_limits(raw: &raw::Limits) -> Option<Limits> {
         header_timeout: value(&raw.header_timeout)?,
         max_headers: to_usize(value(&raw.max_headers)?),
         max_header_size: to_usize(bytes(&raw.max_header_size)?),
+        max_uri_size: to_usize(bytes(&raw.max_uri_size)?),
+        body_timeout: value(&raw.body_timeout)?,
+        write_timeout: value(&raw.write_timeout)?,
         drain_timeout: value(&raw.drain_timeout)?,
     })
 }
