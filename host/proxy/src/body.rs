@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use crate::fill_body::FillBody;
@@ -21,6 +22,9 @@ pub struct BodyError(pub(crate) String);
 pub enum Body {
     /// A stored body, or one made by the node.
     Full(Bytes),
+    /// A stored body that has trailers. Its length is not told: only what is sent in
+    /// chunks can have them (RFC 9112 section 7.1.2).
+    Trailing(Box<(Bytes, Option<HeaderMap>)>),
     /// Parts of a stored body.
     Pieces(Box<Pieces>),
     /// Streamed from the origin to this client alone.
@@ -43,6 +47,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
             Self::Full(_) => "Full",
+            Self::Trailing(_) => "Trailing",
             Self::Pieces(_) => "Pieces",
             Self::Origin(_) => "Origin",
             Self::Fill(_) => "Fill",
@@ -72,6 +77,11 @@ impl http_body::Body for Body {
             } else {
                 Some(Ok(Frame::data(std::mem::take(bytes))))
             }),
+            Self::Trailing(rest) => Poll::Ready(if rest.0.is_empty() {
+                rest.1.take().map(|trailers| Ok(Frame::trailers(trailers)))
+            } else {
+                Some(Ok(Frame::data(std::mem::take(&mut rest.0))))
+            }),
             Self::Pieces(pieces) => Poll::Ready(pieces.pop().map(|piece| Ok(Frame::data(piece)))),
             Self::Origin(body) => Pin::new(body)
                 .poll_frame(cx)
@@ -84,6 +94,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
+            Self::Trailing(rest) => rest.0.is_empty() && rest.1.is_none(),
             Self::Pieces(pieces) => pieces.left() == 0,
             Self::Origin(body) => body.is_end_stream(),
             Self::Fill(_) | Self::Tee(_) => false,
@@ -95,6 +106,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Pieces(pieces) => SizeHint::with_exact(pieces.left()),
             Self::Origin(body) => body.size_hint(),
+            Self::Trailing(_) => SizeHint::default(),
             Self::Fill(body) => body.size_hint(),
             Self::Tee(body) => body.size_hint(),
         }

@@ -8,6 +8,7 @@ use weir_semantics::{
     RequestDirectives, Reuse, Timestamp, Why, may_serve_disconnected, may_serve_on_error, reuse,
 };
 use weir_store::Object;
+use weir_store::fill::FillError;
 use weir_store::log::Verdict;
 
 use crate::generation::Route;
@@ -104,6 +105,15 @@ pub(crate) enum Failure {
     Error,
     /// It could not be reached: RFC 9111 section 4.2.4 has one too.
     Disconnected,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &FillError) -> Self {
+        match error {
+            FillError::Unreachable(_) | FillError::Timeout => Self::Disconnected,
+            _ => Self::Error,
+        }
+    }
 }
 
 /// May this object stand in for a failed origin, and by what rule? Not when a purge of it

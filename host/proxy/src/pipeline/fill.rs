@@ -379,11 +379,11 @@ fn is_conditional(request: &http::HeaderMap) -> bool {
     request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE)
 }
 
-fn is_server_failure(status: StatusCode) -> bool {
+pub(super) fn is_server_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-fn fill_error(error: &UpstreamError) -> FillError {
+pub(super) fn fill_error(error: &UpstreamError) -> FillError {
     match error.kind {
         UpstreamErrorKind::ConnectTimeout | UpstreamErrorKind::ResponseTimeout => {
             FillError::Timeout

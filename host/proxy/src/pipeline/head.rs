@@ -7,8 +7,9 @@ use weir_semantics::{Fwd, conditional_headers, freshen, head_agrees, strip_hop_b
 use weir_store::Object;
 use weir_store::log::Verdict;
 
+use super::assess::Failure;
 use super::call::{Answer, Call};
-use super::fill::object_of;
+use super::fill::{self, object_of};
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use super::{forward, origin};
@@ -19,16 +20,28 @@ pub(super) fn has_no_validator(object: &Object) -> bool {
     conditional_headers(&object.headers.to_header_map()).is_empty()
 }
 
+/// What a forwarded HEAD came to.
+pub(super) struct Forwarded {
+    pub(super) answer: Answer,
+    /// The origin failed, with this status if it answered: something stale may stand in.
+    pub(super) failed: Option<(Failure, Option<StatusCode>)>,
+}
+
 /// Forwards a HEAD. Its 200 freshens what is stored if it still describes that, and else
 /// removes it.
-pub(super) async fn forwarded(call: &Call, plan: &Plan, fwd: Fwd, reason: &str) -> Answer {
+pub(super) async fn forwarded(call: &Call, plan: &Plan, fwd: Fwd, reason: &str) -> Forwarded {
     let node = &call.node;
     let position = node.log.position();
     let request = origin::forwarded(&call.head, Some(plan));
     let request_time = node.clock.now();
     let mut response = match forward::send(call, &request, None).await {
         Ok(response) => response,
-        Err(error) => return forward::unanswered(&error, fwd),
+        Err(error) => {
+            return Forwarded {
+                answer: forward::unanswered(&error, fwd),
+                failed: Some((Failure::of(&fill::fill_error(&error)), None)),
+            };
+        }
     };
     let received = Received {
         request_headers: &request.headers,
@@ -39,7 +52,11 @@ pub(super) async fn forwarded(call: &Call, plan: &Plan, fwd: Fwd, reason: &str) 
         update(call, plan, &received, position, &response).await;
     }
     strip_hop_by_hop(response.headers_mut());
-    forward::relay(call, response, fwd, reason, plan.decider.as_ref())
+    let status = response.status();
+    Forwarded {
+        answer: forward::relay(call, response, fwd, reason, plan.decider.as_ref()),
+        failed: fill::is_server_failure(status).then_some((Failure::Error, Some(status))),
+    }
 }
 
 async fn update<B>(

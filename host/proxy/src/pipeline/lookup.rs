@@ -35,7 +35,10 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     // Only the origin knows what the client means to be sure of (RFC 9110 section 13.2.2).
     if serve::has_preconditions(&call.head.headers) {
         return match call.head.method {
-            Method::HEAD => head::forwarded(call, &plan, Fwd::Bypass, "precondition").await,
+            Method::HEAD => {
+                let forwarded = head::forwarded(call, &plan, Fwd::Bypass, "precondition");
+                forwarded.await.answer
+            }
             _ => forward::planned(call, &plan, Fwd::Bypass, "precondition").await,
         };
     }
@@ -78,7 +81,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     }
     // A HEAD brings no body to store; a part is not worth fetching the whole for.
     if call.head.method == Method::HEAD && base.as_deref().is_none_or(head::has_no_validator) {
-        return looked_up(head::forwarded(call, &plan, fwd, "not-whole").await, &plan);
+        return forward_head(call, &plan, base.as_deref(), fwd).await;
     }
     if base.is_none() && call.head.headers.contains_key(RANGE) {
         return looked_up(ranged::fetch(call, Arc::clone(&plan), fwd).await, &plan);
@@ -88,6 +91,23 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         Err(overload) => return *overload,
     };
     fetch(call, &plan, base, fwd).await
+}
+
+/// A HEAD that the origin does not answer gets what a GET would get.
+async fn forward_head(call: &Call, plan: &Plan, base: Option<&Object>, fwd: Fwd) -> Answer {
+    let forwarded = head::forwarded(call, plan, fwd, "not-whole").await;
+    if let (Some(object), Some((failure, status))) = (base, forwarded.failed) {
+        let now = call.node.clock.now();
+        if let Some(why) = stands_in(&call.node, &call.route, object, &call.head, now, failure) {
+            let about = About {
+                fwd,
+                collapsed: false,
+                told: status.map(Told::Answered),
+            };
+            return stale(call, plan, object, Some(&about), why);
+        }
+    }
+    looked_up(forwarded.answer, plan)
 }
 
 /// RFC 9211 section 2.2: is nothing there for the target, or nothing that this request
@@ -432,10 +452,7 @@ fn failed(
         Found::Fresh(object) | Found::Stale(object) | Found::Confirm(object, _) => Some(object),
         Found::Nothing => base.cloned(),
     };
-    let failure = match error {
-        FillError::Unreachable(_) | FillError::Timeout => Failure::Disconnected,
-        _ => Failure::Error,
-    };
+    let failure = Failure::of(error);
     if let Some(object) = known
         && object.vary.matches(&call.head.headers)
         && let Some(why) = stands_in(&call.node, &call.route, &object, &call.head, now, failure)

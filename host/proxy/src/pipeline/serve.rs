@@ -73,7 +73,7 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
         || !head.headers.contains_key(RANGE)
         || !compress::may_be_cut(object, head)
     {
-        return with(object.status, stored, whole);
+        return entire(object, stored, whole);
     }
     match range(&head.headers, &stored, complete) {
         Range::Satisfiable(span) => {
@@ -97,8 +97,18 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
             headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
             with(StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::new())
         }
-        Range::Ignore => with(object.status, stored, whole),
+        Range::Ignore => entire(object, stored, whole),
     }
+}
+
+fn entire(object: &Object, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let Some(trailers) = &object.trailers else {
+        return with(object.status, headers, body);
+    };
+    let trailing = (body, Some(trailers.to_header_map()));
+    let mut response = with(object.status, headers, Bytes::new());
+    *response.body_mut() = Body::Trailing(Box::new(trailing));
+    response
 }
 
 pub(super) fn not_modified(stored: &HeaderMap) -> Response<Body> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::server::Server;
 use super::{CONNECTIONS, LOAD_CORE, OBJECTS, target};
 
-const AGENT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 \
+pub(super) const AGENT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 \
     (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
 const MARK: &str = "RESULT ";
 

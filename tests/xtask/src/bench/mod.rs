@@ -5,6 +5,7 @@
 //! the CPU time of the server's whole process tree for each request that it answered.
 
 mod cpu;
+mod instructions;
 mod load;
 mod nginx;
 mod origin;
@@ -36,6 +37,13 @@ pub(crate) struct Options {
     /// Seconds of load in each round.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Count the instructions of a hit under callgrind instead, in Weir alone. Exact to
+    /// a percent on the noisiest machine.
+    #[arg(long)]
+    instructions: bool,
+    /// Another binary to compare that count with.
+    #[arg(long, requires = "instructions", value_name = "BINARY")]
+    against: Option<PathBuf>,
     /// Only these servers.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Peer>,
@@ -93,6 +101,10 @@ const TOOLS: &[Tool] = &[
 
 /// Runs the benchmark and prints its table. Fails when a server was not serving hits.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.instructions {
+        let dir = Dir::new()?;
+        return instructions::run(&dir.0, options.against.as_deref());
+    }
     let all = Peer::value_variants().to_vec();
     let peers = if options.only.is_empty() {
         all

@@ -10,19 +10,7 @@ use crate::{install, run};
 
 /// Builds and starts a node; `policy` names a folder under `plugins/`.
 pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Server> {
-    let program = match std::env::var_os("WEIR_BIN") {
-        Some(program) => PathBuf::from(program),
-        None => {
-            run::shown(&mut run::cargo(&[
-                "build",
-                "--profile",
-                "dist",
-                "-p",
-                "weir",
-            ]))?;
-            run::target_dir().join("dist/weir")
-        }
-    };
+    let program = binary()?;
     let name = if policy.is_some() {
         "weir, static-site"
     } else {
@@ -34,14 +22,8 @@ pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Ser
         "weir"
     });
     std::fs::create_dir_all(&dir)?;
-    let (port, admin) = (free_port()?, free_port()?);
-    let mut text = format!(
-        "listen = [\"127.0.0.1:{port}\"]\n\
-         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-         [memory]\ncapacity = \"256MiB\"\n\
-         [upstreams.origin]\nservers = [\"http://127.0.0.1:{origin}\"]\n\
-         [[routes]]\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n"
-    );
+    let port = free_port()?;
+    let mut text = plain(port, origin)?;
     if let Some(policy) = policy {
         let component = build(&program, policy)?;
         text.push_str(&format!(
@@ -56,6 +38,28 @@ pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Ser
     let version = run::answer(&program, &["--version"]).unwrap_or_default();
     let config = config.to_string_lossy().into_owned();
     Server::start(name, version, port, &dir, &program, &["run", "-c", &config])
+}
+
+/// A build as it is shipped, or the binary that `WEIR_BIN` names.
+pub(super) fn binary() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("WEIR_BIN") {
+        return Ok(PathBuf::from(program));
+    }
+    let words = ["build", "--profile", "dist", "--workspace", "--bin", "weir"];
+    run::shown(&mut run::cargo(&words))?;
+    Ok(run::target_dir().join("dist/weir"))
+}
+
+/// The configuration without a policy.
+pub(super) fn plain(port: u16, origin: u16) -> Result<String> {
+    let admin = free_port()?;
+    Ok(format!(
+        "listen = [\"127.0.0.1:{port}\"]\n\
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+         [memory]\ncapacity = \"256MiB\"\n\
+         [upstreams.origin]\nservers = [\"http://127.0.0.1:{origin}\"]\n\
+         [[routes]]\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n"
+    ))
 }
 
 fn build(program: &Path, policy: &str) -> Result<PathBuf> {
