@@ -125,20 +125,21 @@ impl Node {
             }));
         };
         let now = self.clock.now();
+        let call = |head| Call {
+            node: Arc::clone(self),
+            generation: Arc::clone(&generation),
+            route: Arc::clone(route),
+            head,
+            now,
+            started,
+            interim,
+        };
         // With a body it is a request like any other: the body would have to go first.
         if let Some(upgrade) = upgrade
             && body.is_end_stream()
             && let Some(upgrade) = upgrade.allowed(&route.settings.upgrades)
         {
-            let call = Call {
-                node: Arc::clone(self),
-                generation: Arc::clone(&generation),
-                route: Arc::clone(route),
-                head,
-                now,
-                started,
-                interim,
-            };
+            let call = call(head);
             return Answering::Slow(Box::pin(upgrade::upgrade(call, upgrade, body)));
         }
         let mut decided = None;
@@ -150,16 +151,7 @@ impl Node {
                 return Answering::Ready(Some(finish(self, route, &head, started, answer)));
             }
         }
-        let call = Call {
-            node: Arc::clone(self),
-            generation: Arc::clone(&generation),
-            route: Arc::clone(route),
-            head,
-            now,
-            started,
-            interim,
-        };
-        Answering::Slow(Box::pin(slow(call, body, decided)))
+        Answering::Slow(Box::pin(slow(call(head), body, decided)))
     }
 
     /// The answer to a request that was refused at its bytes. Nothing that follows on its
