@@ -224,10 +224,14 @@ fn the_readmes_first_two_commands_are_what_they_say() {
     let tasks = read("tests/xtask/src/main.rs");
     for task in commands
         .iter()
-        .filter_map(|line| line.strip_prefix("cargo xtask "))
+        .filter_map(|line| line.strip_prefix("cargo xtask ")?.split(' ').next())
     {
-        let (first, rest) = task.split_at(1);
-        let variant = format!("    {}{rest}", first.to_uppercase());
+        let variant: String = task
+            .split('-')
+            .map(|word| word.split_at(1))
+            .map(|(first, rest)| first.to_uppercase() + rest)
+            .collect();
+        let variant = format!("    {variant}");
         let known = |line: &str| line.trim_end_matches(',').split('(').next() == Some(&variant);
         assert!(tasks.lines().any(known), "there is no task {task}");
     }
