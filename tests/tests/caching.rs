@@ -261,6 +261,31 @@ async fn readers_of_one_fill_get_the_body_while_it_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_used_again_is_not_joined_once_its_head_is_there() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::with(move |_| {
+        let pieces = [
+            Piece::from("first "),
+            Piece::from(&held),
+            Piece::from("last"),
+        ];
+        Reply::ok()
+            .cache("max-age=0, must-revalidate")
+            .header("etag", "\"1\"")
+            .pieces(pieces)
+    })
+    .await;
+    let node = Config::plain(&origin.url()).start().await;
+    for fetches in 1..=3 {
+        let mut response = node.client().get(node.url("/s")).send().await.unwrap();
+        assert_eq!(response.chunk().await.unwrap().unwrap(), "first ");
+        assert_eq!(origin.count("/s"), fetches);
+    }
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_cut_short_ends_clean_for_nobody_and_is_not_stored() {
     let gate = Gate::new();
     let held = gate.clone();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::header::{AGE, CONTENT_LENGTH, HeaderValue, RANGE};
 use http::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
-use weir_semantics::{CacheStatus, Condition, Fwd, RequestDirectives, Why, evaluate};
+use weir_semantics::{CacheStatus, Condition, Fwd, RequestDirectives, Reuse, Why, evaluate, reuse};
 use weir_store::fill::{Begin, FillError, Head, Joined, Obligation, Outcome, Reader};
 use weir_store::log::Verdict;
 use weir_store::{Object, Tags};
@@ -245,9 +245,16 @@ fn join(call: &Call, plan: &Plan) -> Joined {
             let log = &call.node.log;
             let untouched =
                 |tags: &Tags| log.untouched(fill.key(), fill.url(), tags, fill.position());
+            // Once its head is there, joining it is using a response again.
+            let may_be_used = |head: &Head| {
+                let anybody = RequestDirectives::default();
+                let now = call.node.clock.now();
+                let reuse = reuse(&anybody, &head.freshness, None, now);
+                untouched(&head.tags) && !matches!(reuse, Reuse::Revalidate(_))
+            };
             untouched(fill.tags())
                 && untouched(&plan.tags)
-                && fill.head().is_none_or(|head| untouched(&head.tags))
+                && fill.head().is_none_or(|head| may_be_used(&head))
         },
     )
 }
