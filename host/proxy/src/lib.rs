@@ -12,6 +12,7 @@ mod incoming;
 mod interim;
 mod metrics;
 mod node;
+mod path;
 mod pieces;
 mod pipeline;
 mod request;

@@ -11,6 +11,8 @@ use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
 use weir_semantics::strip_hop_by_hop;
 
+use crate::path;
+
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -29,6 +31,13 @@ pub enum Malformed {
     /// `*` or a target without a path.
     #[error("the request target must be a path")]
     BadTarget,
+    /// The path leads to one route as it is written, and to another one as some servers
+    /// read it: what one route keeps apart, the other might store for everybody.
+    #[error(
+        "the request's path means another one to servers that decode its encoded slashes, \
+         backslashes or `;` parameters; write it as it is meant"
+    )]
+    AmbiguousPath,
     /// The request target has another scheme than the connection.
     #[error("the request is for another scheme than that of its connection")]
     SchemeMismatch,
@@ -60,11 +69,12 @@ pub(crate) fn head(parts: Parts, client: IpAddr, scheme: Scheme) -> Result<Reque
     if !target.path().starts_with('/') {
         return Err(Malformed::BadTarget);
     }
+    let target = path::normal(target).unwrap_or_else(|| target.clone());
     Ok(RequestHead {
         method: parts.method,
         scheme,
         host,
-        target: target.clone(),
+        target,
         headers,
         params: SmallVec::new(),
         client,

@@ -5,7 +5,7 @@ use http::{
     header::{
         AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
         ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-        LAST_MODIFIED, RANGE, SET_COOKIE, TRANSFER_ENCODING,
+        LAST_MODIFIED, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY,
     },
 };
 
@@ -124,6 +124,8 @@ pub fn head_agrees(stored: &HeaderMap, head: &HeaderMap, len: u64) -> bool {
 
 /// The stored fields as a 304 (or a 200 to HEAD) updates them: RFC 9111 section 3.2.
 ///
+/// Vary grows: what a 304 adds to it counts, what it leaves out stays.
+///
 /// Not taken over: what belongs to the connection; what describes the stored bytes
 /// (length, coding, range, type); validators that contradict the stored ones; and
 /// Set-Cookie, which is for the client that the origin saw. Age and Date are those of the
@@ -138,9 +140,17 @@ pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
         if keeps_stored(name, stored) {
             continue;
         }
-        fresh.remove(name);
+        // What selected the stored body still does: a Vary that says less would hand one
+        // client's variant to others.
+        if *name != VARY {
+            fresh.remove(name);
+        }
         for value in update.get_all(name) {
-            fresh.append(name, value.clone());
+            // Or it would grow with each 304.
+            let known = *name == VARY && fresh.get_all(VARY).iter().any(|line| line == value);
+            if !known {
+                fresh.append(name, value.clone());
+            }
         }
     }
     fresh

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
-    header::{AUTHORIZATION, RANGE, SET_COOKIE},
+    header::{AUTHORIZATION, RANGE, SET_COOKIE, VARY},
 };
 
 use crate::{
@@ -167,7 +167,10 @@ fn protection(
         && !exchange.request_headers.contains_key(RANGE)
     {
         Some(Refusal::ContentRange)
-    } else if is_never_stored(exchange.status) {
+    } else if is_never_stored(exchange.status)
+        // What was not acceptable stands in fields that no key contains without a Vary.
+        || (exchange.status == StatusCode::NOT_ACCEPTABLE && !response.contains_key(VARY))
+    {
         Some(Refusal::Status)
     } else if RequestDirectives::parse(exchange.request_headers).no_store {
         Some(Refusal::RequestNoStore)

@@ -71,6 +71,17 @@ impl VaryRule {
         })
     }
 
+    /// Without the language of the response: for one that is no representation of its
+    /// target (an error, a redirect), whose language says nothing of what another client
+    /// would get.
+    #[must_use]
+    pub fn without_language(mut self) -> Self {
+        if let Self::Fields(fields) = &mut self {
+            fields.language = None;
+        }
+        self
+    }
+
     /// The values by which `request` selected this response; `None` for [`VaryRule::Star`].
     pub fn select(&self, request: &HeaderMap) -> Option<VaryKey> {
         match self {

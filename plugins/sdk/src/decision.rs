@@ -122,6 +122,11 @@ impl Lookup {
         &self.key
     }
 
+    /// What the origin is asked for, where that is not what the client asked for.
+    pub fn origin_target_parts(&self) -> Option<&[Part]> {
+        self.origin_target.as_deref()
+    }
+
     /// The tags, each as its parts.
     pub fn tags(&self) -> &[Vec<Part>] {
         &self.tags

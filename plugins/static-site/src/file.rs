@@ -1,5 +1,7 @@
 //! What kind of thing a path names, from its last segment.
 
+use weir_sdk::Response;
+
 /// Files that are the same for every client. HTML is not among them, nor is what is often
 /// made for each request (JSON, XML, text).
 pub(crate) const GLOB: &str = "**/*.{css,js,mjs,map,wasm,woff,woff2,ttf,otf,eot,svg,png,jpg,jpeg,gif,webp,avif,ico,bmp,mp3,mp4,ogg,webm,pdf}";
@@ -39,6 +41,32 @@ impl File {
         } else {
             Self::Static
         }
+    }
+}
+
+/// Is the response of a type that the path's extension promises? Servers answer
+/// `/account/x.css` with the page of `/account`, which must not be kept as a style sheet.
+pub(crate) fn fits(path: &str, response: &Response) -> bool {
+    let Some(kind) = response.header_text("content-type") else {
+        return false;
+    };
+    let kind = kind.split(';').next().unwrap_or_default();
+    let kind = kind.trim().to_ascii_lowercase();
+    let extension = path.rsplit('.').next().unwrap_or_default();
+    let (group, name) = kind.split_once('/').unwrap_or_default();
+    match extension {
+        "css" => kind == "text/css",
+        "js" | "mjs" => name.contains("javascript") || name.contains("ecmascript"),
+        "map" => name.contains("json") || name == "octet-stream",
+        "wasm" => kind == "application/wasm",
+        "pdf" => kind == "application/pdf",
+        "mp3" | "mp4" | "ogg" | "webm" => {
+            matches!(group, "audio" | "video") || name == "ogg" || name == "octet-stream"
+        }
+        "woff" | "woff2" | "ttf" | "otf" | "eot" => {
+            group == "font" || name.contains("font") || name == "octet-stream"
+        }
+        _ => group == "image",
     }
 }
 

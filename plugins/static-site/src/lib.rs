@@ -41,7 +41,9 @@ impl Policy for StaticSite {
         }
         let mut lookup = Lookup::new("site")
             .key(path())
-            .key(query_without(&self.config.ignored_query));
+            .key(query_without(&self.config.ignored_query))
+            // What no key contains must not reach the origin, which may read more out of it.
+            .origin_target([path(), text("?"), query_without(&self.config.ignored_query)]);
         if !self.config.variants.is_empty() && !request.path_matches(file::GLOB) {
             for variant in &self.config.variants {
                 lookup = lookup.key(match variant {
@@ -87,7 +89,16 @@ impl StaticSite {
     fn adjust(&self, request: &Request, response: &Response) {
         let config = &self.config;
         let explicit = Explicit::of(response);
-        let (tag, lifetime) = match File::of(&request.path()) {
+        let file = File::of(&request.path());
+        if file != File::Page && !file::fits(&request.path(), response) {
+            // A page, and perhaps somebody's own, whatever the client wrote behind its path.
+            if explicit == Explicit::None {
+                response.do_not_store(NOT_STORED_FOR);
+            }
+            response.tag("site:page");
+            return;
+        }
+        let (tag, lifetime) = match file {
             // The name changes with the content, so a longer life than the origin says is
             // right; but not against a wish that it be asked each time.
             File::Hashed if explicit != Explicit::Always => {

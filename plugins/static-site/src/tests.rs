@@ -20,6 +20,15 @@ fn respond(path: &str, response: &TestResponse) -> Done {
     response.done()
 }
 
+/// A 200 of the type that servers give to a path.
+fn typed(path: &str) -> TestResponse {
+    let kind = match path.rsplit_once('.') {
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        _ => "text/html",
+    };
+    TestResponse::new(200).with_header("content-type", kind)
+}
+
 fn secs(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
@@ -61,7 +70,7 @@ fn lifetimes_when_the_origin_says_nothing() {
         ("/app.js", 3_600, None, "site:static"),
         ("/about", 60, secs(300), "site:page"),
     ] {
-        let done = respond(path, &TestResponse::new(200));
+        let done = respond(path, &typed(path));
         assert_eq!(done.lifetime, secs(lifetime), "{path}");
         assert_eq!(done.stale_while_revalidate, revalidate, "{path}");
         assert_eq!(done.stale_if_error, secs(86_400), "{path}");
@@ -71,16 +80,46 @@ fn lifetimes_when_the_origin_says_nothing() {
 
 #[test]
 fn the_origins_word_counts_except_for_hashed_names() {
-    let explicit = || TestResponse::new(200).with_header("cache-control", "max-age=5");
-    assert_eq!(respond("/about", &explicit()).lifetime, None);
-    assert_eq!(respond("/about", &explicit()).stale_while_revalidate, None);
-    assert_eq!(respond("/app.js", &explicit()).lifetime, None);
-    assert_eq!(
-        respond("/app.3f2a1b9c.js", &explicit()).lifetime,
-        secs(31_536_000)
-    );
-    let always = TestResponse::new(200).with_header("cache-control", "no-cache");
+    let explicit = |path| typed(path).with_header("cache-control", "max-age=5");
+    let says = |path| respond(path, &explicit(path));
+    assert_eq!(says("/about").lifetime, None);
+    assert_eq!(says("/about").stale_while_revalidate, None);
+    assert_eq!(says("/app.js").lifetime, None);
+    assert_eq!(says("/app.3f2a1b9c.js").lifetime, secs(31_536_000));
+    let always = typed("/a.js").with_header("cache-control", "no-cache");
     assert_eq!(respond("/app.3f2a1b9c.js", &always).lifetime, None);
+}
+
+#[test]
+fn a_page_at_the_path_of_a_file_is_no_file() {
+    for path in ["/account/x.3f2a1b9c.js", "/account/x.css", "/account/x.png"] {
+        for page in [typed("/"), TestResponse::new(200)] {
+            let done = respond(path, &page);
+            assert_eq!(
+                (done.lifetime, done.do_not_store),
+                (None, secs(1)),
+                "{path}"
+            );
+        }
+        // The origin's own word holds, and no more than that.
+        let page = typed("/").with_header("cache-control", "max-age=5");
+        let done = respond(path, &page);
+        assert_eq!((done.lifetime, done.do_not_store), (None, None), "{path}");
+        assert_eq!(done.tags, ["site:page"]);
+    }
+}
+
+#[test]
+fn the_origin_sees_no_parameter_that_the_key_leaves_out() {
+    let request = TestRequest::get("/about?utm_source=x&b=1");
+    match policy("{}").on_request(&request.view()) {
+        Ok(Decision::Lookup(lookup)) => {
+            let kept = query_without(policy("{}").config.ignored_query);
+            let target = [path(), text("?"), kept];
+            assert_eq!(lookup.origin_target_parts(), Some(&target[..]));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

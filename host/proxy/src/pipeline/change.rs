@@ -248,11 +248,12 @@ async fn purge(
     if changes && succeeded {
         let target = invalidate::uri_of(&call.head);
         let uris = uris_to_invalidate(&target, response.status(), response.headers());
-        selectors.extend(
-            uris.iter()
-                .filter_map(invalidate::normalised_url)
-                .map(|url| Selector::new(Target::Url(url))),
-        );
+        let urls = uris.iter().filter_map(invalidate::normalised_url);
+        selectors.extend(urls.map(|url| Selector::new(Target::Url(url))));
+        let keys = uris
+            .iter()
+            .filter_map(|uri| invalidate::shared_key(call, uri));
+        selectors.extend(keys.map(Selector::new));
         if let Some(plan) = plan {
             selectors.push(Selector::new(Target::Key(plan.key.name().to_owned())));
         }
@@ -260,7 +261,7 @@ async fn purge(
         selectors.extend(
             groups_to_invalidate(response.headers())
                 .iter()
-                .map(|group| Target::Tag(invalidate::group_tag(&call.head, group)))
+                .map(|group| Target::Tag(invalidate::group_tag(call, group)))
                 .map(Selector::new),
         );
     }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use weir_semantics::{freshen, validates};
 use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
-use weir_store::log::Verdict;
+use weir_store::log::{Selector, Target, Verdict};
 use weir_store::{Object, StoredHeaders};
 
 use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
@@ -277,7 +277,8 @@ impl Filling {
                 // since the 304 may have made it private, to no other.
                 let node = Arc::clone(&self.call.node);
                 node.metrics().not_stored(&reason);
-                node.memory.remove(self.plan.key.as_str());
+                let selector = Selector::new(Target::Key(self.plan.key.name().to_owned()));
+                node.invalidate(&[selector]).await;
                 let mut object = Object::clone(base);
                 object.headers = StoredHeaders::from_map(&headers);
                 object.freshness.received = received.response_time;

@@ -5,7 +5,7 @@ use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 use weir_semantics::{Fwd, conditional_headers, freshen, head_agrees, strip_hop_by_hop};
 use weir_store::Object;
-use weir_store::log::Verdict;
+use weir_store::log::{Selector, Target, Verdict};
 
 use super::assess::Failure;
 use super::call::{Answer, Call};
@@ -13,6 +13,7 @@ use super::fill::{self, object_of};
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use super::{forward, origin};
+use crate::compress;
 
 /// Is there nothing to ask the origin about this object with? A HEAD for it is then
 /// forwarded as it is, rather than made into a GET for the whole.
@@ -77,20 +78,23 @@ async fn update<B>(
     if node.log.verdict(&object) == Verdict::Dead {
         return;
     }
-    let headers = object.headers.to_header_map();
+    let headers = compress::unannounced(&object);
     if !head_agrees(&headers, response.headers(), object.body.len() as u64) {
         if says_something(response.headers()) {
-            node.memory.remove(key);
+            // In all tiers and on all nodes: whoever has it has what is outdated.
+            let selector = Selector::new(Target::Key(plan.key.name().to_owned()));
+            node.invalidate(&[selector]).await;
         }
         return;
     }
     let fresh = freshen(&headers, response.headers());
     if let Judged::Store(head) = store::judge(call, plan, received, object.status, fresh).await {
-        let object = Object {
+        let fresh = Object {
             trailers: object.trailers.clone(),
             ..object_of(plan, *head, object.body.clone(), position)
         };
-        store::keep(node, &object.into());
+        let fresh = compress::handed_on(&call.route, &object, fresh);
+        store::keep(node, &fresh.into());
     }
 }
 

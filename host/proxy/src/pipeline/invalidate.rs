@@ -13,6 +13,7 @@ use super::decide::decide;
 use super::keys;
 use super::plan::{Decided, Decider, Plan};
 use crate::node::Node;
+use crate::path;
 use crate::request::{self, Malformed};
 
 /// What the policies made of a domain event.
@@ -164,7 +165,7 @@ pub(super) fn resolve(
 
 fn resolve_url(url: &str, head: Option<&RequestHead>) -> Option<String> {
     if url.starts_with('/') {
-        let target: PathAndQuery = url.parse().ok()?;
+        let target = in_normal_form(url.parse().ok()?);
         return head.map(|head| keys::url_tag_of(&head.host, target.as_str()));
     }
     normalised_url(&url.parse().ok()?)
@@ -180,8 +181,14 @@ pub(super) fn normalised_url(url: &Uri) -> Option<String> {
         false => Scheme::Http,
     };
     let host = request::normalise(url.authority()?.as_str().as_bytes(), scheme).ok()?;
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    Some(keys::url_tag_of(&host, target))
+    let root = || PathAndQuery::from_static("/");
+    let target = in_normal_form(url.path_and_query().cloned().unwrap_or_else(root));
+    Some(keys::url_tag_of(&host, target.as_str()))
+}
+
+/// As the paths of requests are before they become keys.
+fn in_normal_form(target: PathAndQuery) -> PathAndQuery {
+    path::normal(&target).unwrap_or(target)
 }
 
 /// An authority as keys have it: lower case, without a default port.
@@ -203,8 +210,24 @@ pub(super) fn uri_of(head: &RequestHead) -> Uri {
 }
 
 /// The tag that stands for a cache group of the request's origin (RFC 9875 section 2.1).
-pub(super) fn group_tag(head: &RequestHead, group: &str) -> String {
-    format!("group:{}://{}:{group}", head.scheme.as_str(), head.host)
+/// The hosts of a shared route are one origin.
+pub(super) fn group_tag(call: &Call, group: &str) -> String {
+    let head = &call.head;
+    match keys::is_shared(&call.route) {
+        true => format!("group:*:{group}"),
+        false => format!("group:{}://{}:{group}", head.scheme.as_str(), head.host),
+    }
+}
+
+/// The key of a URI that a response names, on a route without a policy whose hosts share
+/// their objects: those carry the URL of whichever host they were fetched by.
+pub(super) fn shared_key(call: &Call, uri: &Uri) -> Option<Target> {
+    if !keys::is_shared(&call.route) || call.route.policy.is_some() {
+        return None;
+    }
+    let target = in_normal_form(uri.path_and_query()?.clone());
+    let key = keys::shared_target(&target).ok()?;
+    Some(Target::Key(key.name().to_owned()))
 }
 
 /// All that a request may have changed whose policy cannot be asked, softly.

@@ -2,6 +2,7 @@
 //! inputs are filled in.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
+use http::uri::PathAndQuery;
 use weir_policy::{Input, Part, RequestHead, Values};
 use weir_store::{Key, KeyBuilder, KeyError};
 
@@ -46,6 +47,13 @@ pub(crate) fn plain_key(
     begin(builder, shared, head)?;
     builder.target(head.target.as_str().as_bytes())?;
     Ok(())
+}
+
+/// The same for a target on a shared route.
+pub(crate) fn shared_target(target: &PathAndQuery) -> Result<Key, KeyError> {
+    let mut builder = KeyBuilder::new();
+    builder.shared().target(target.as_str().as_bytes())?;
+    builder.key()
 }
 
 /// `namespace:part:part` of a selector, which names no origin.

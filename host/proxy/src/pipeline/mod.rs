@@ -49,6 +49,7 @@ use crate::incoming::Incoming;
 use crate::interim::Interim;
 use crate::metrics::ResultKind;
 use crate::node::Node;
+use crate::path;
 use crate::request::{self, Malformed};
 use crate::settings::RedisDown;
 use crate::upload::Upload;
@@ -124,6 +125,10 @@ impl Node {
                 false => response,
             }));
         };
+        if is_ambiguous(&generation, route, &head) {
+            self.metrics().refused("malformed");
+            return Answering::Ready(Some(refused(Malformed::AmbiguousPath, version)));
+        }
         let now = self.clock.now();
         let call = |head| Call {
             node: Arc::clone(self),
@@ -236,6 +241,15 @@ fn matched(
         head.params.push((Arc::from(name), value));
     }
     Some((matched.route, Arc::new(head)))
+}
+
+/// Does the path lead to another route as a forgiving origin would read it?
+fn is_ambiguous(generation: &Generation, route: &Arc<Route>, head: &RequestHead) -> bool {
+    let Some(read) = path::as_forgiving_servers_read(head.path()) else {
+        return false;
+    };
+    let other = generation.router().find(&head.host, &read);
+    other.is_some_and(|other| !Arc::ptr_eq(other.route, route))
 }
 
 /// Whether the method only retrieves, so that a stored response may answer it.

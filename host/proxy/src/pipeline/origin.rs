@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::{Method, Version};
 use weir_policy::RequestHead;
 use weir_semantics::{
@@ -18,6 +18,32 @@ use crate::upstream::OriginRequest;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields by which a client may say another target, host or scheme than its request has.
+/// No key contains them, so an origin that heeds one would let a client choose what
+/// everybody gets; and what is true of them the node says itself.
+const OF_THE_TARGET: [HeaderName; 12] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-host-override"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// The same of the method. A request that is not looked up keeps them: its response is for
+/// nobody else.
+const OF_THE_METHOD: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
 
 /// Whether the node writes this field itself, so that the client's says nothing of what
 /// the origin saw.
@@ -46,6 +72,9 @@ pub(crate) fn fetch(head: &RequestHead, plan: &Plan, base: Option<&Object>) -> O
     let mut headers = end_to_end(head);
     strip_conditions(&mut headers);
     normalise_accept_encoding(&mut headers);
+    for name in &OF_THE_METHOD {
+        headers.remove(name);
+    }
     if let Some(base) = base
         && head.method != Method::POST
     {
@@ -77,6 +106,9 @@ fn end_to_end(head: &RequestHead) -> HeaderMap {
     max_forwards::count_down(&head.method, &mut headers);
     if let Ok(host) = HeaderValue::from_str(&head.host) {
         headers.insert(HOST, host);
+    }
+    for name in &OF_THE_TARGET {
+        headers.remove(name);
     }
     append_list(&mut headers, X_FORWARDED_FOR, &head.client.to_string());
     headers.insert(
@@ -137,7 +169,11 @@ fn edit(
 
 /// A path and query from text that may hold any byte: what a target cannot hold is
 /// percent-encoded.
+///
+/// A `?` at the end goes: a policy that writes path, `?` and a named query means no query
+/// where there is none.
 pub(crate) fn target_from(text: &str) -> Option<http::uri::PathAndQuery> {
+    let text = text.strip_suffix('?').unwrap_or(text);
     let mut target = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -171,6 +207,7 @@ mod tests {
             "/a%0D%0AX:%20y"
         );
         assert!(target_from("a").is_none());
+        assert_eq!(target_from("/a?").unwrap().as_str(), "/a");
         assert_eq!(target_from("/a%2Fb#c").unwrap().as_str(), "/a%2Fb%23c");
     }
 

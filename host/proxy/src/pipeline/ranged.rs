@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use weir_semantics::{
     CacheStatus, Condition, Fwd, Part, content_range, evaluate, same_representation,
     strip_hop_by_hop,
@@ -119,7 +119,7 @@ pub(super) async fn fetch(call: &Call, plan: Arc<Plan>, fwd: Fwd) -> Answer {
             let keep = Keep {
                 node: Arc::clone(node),
                 plan: Arc::clone(&plan),
-                range: call.head.headers.get(RANGE).cloned(),
+                range: single_range(&call.head.headers),
                 head: *head,
                 position,
             };
@@ -141,6 +141,13 @@ pub(super) async fn fetch(call: &Call, plan: Arc<Plan>, fwd: Fwd) -> Answer {
             relay(Response::from_parts(parts, body), &reason)
         }
     }
+}
+
+/// What was asked for. Of several fields nobody can say which one the origin heeded.
+fn single_range(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(RANGE).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then(|| line.clone())
 }
 
 /// What is needed to store a body once it has gone by.

@@ -180,7 +180,10 @@ pub(super) fn decide_storage(
         Some(freshness) => freshness,
         None => return refuse("expired".into(), headers, None),
     };
-    let rule = VaryRule::parse(&headers);
+    let mut rule = VaryRule::parse(&headers);
+    if status != StatusCode::OK {
+        rule = rule.without_language();
+    }
     let vary = match rule.select(&call.head.headers) {
         Some(vary) if !varies_unseen(call, plan, &rule) => vary,
         _ => {
@@ -271,7 +274,7 @@ fn tags(
     let of_response = response_tags(headers).map_err(|error| error.to_string())?;
     let groups = cache_groups(headers).into_iter();
     let groups: Vec<String> = groups
-        .map(|group| invalidate::group_tag(&call.head, &group))
+        .map(|group| invalidate::group_tag(call, &group))
         .collect();
     let tags = plan
         .tags

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::error::{UpstreamError, UpstreamErrorKind};
+use crate::wire::is_forbidden_trailer;
 
 /// An origin's response body. Ends in an error when the origin stalls or breaks off,
 /// never as if it were complete.
@@ -36,6 +38,24 @@ impl OriginBody {
     }
 }
 
+/// Takes out of a trailer section what counts only in a header section (RFC 9110 section
+/// 6.5.1): on HTTP/2 a client may merge it.
+fn without_header_fields(frame: Frame<Bytes>) -> Frame<Bytes> {
+    let mut trailers = match frame.into_trailers() {
+        Ok(trailers) => trailers,
+        Err(frame) => return frame,
+    };
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| is_forbidden_trailer(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+    Frame::trailers(trailers)
+}
+
 impl Body for OriginBody {
     type Data = Bytes;
     type Error = UpstreamError;
@@ -50,7 +70,7 @@ impl Body for OriginBody {
                 // The clock runs only while the origin is waited for, so that a slow
                 // client is not taken for a stalled origin.
                 this.timer = None;
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(without_header_fields(frame))))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(UpstreamError::new(
                 UpstreamErrorKind::Broken,

@@ -64,6 +64,14 @@ impl Read for Lifetimes {
                 );
                 continue;
             };
+            if status == StatusCode::BAD_REQUEST {
+                findings.error(
+                    &place,
+                    "a 400 may be the answer to what one client sent, and would be kept for all",
+                    "leave 400 out: it is stored where the origin itself says for how long",
+                );
+                continue;
+            }
             let Some(lifetime) = Duration::read(found.get_ref(), &place, findings) else {
                 continue;
             };

@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::sync::{mpsc, watch};
 
 use self::liveness::{Liveness, Pulse};
@@ -120,7 +120,7 @@ pub(super) async fn serve<S: Transport>(
 /// One request, and its response.
 async fn stream(
     shared: Arc<Shared>,
-    request: Request<RecvStream>,
+    mut request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     served: Served,
 ) {
@@ -130,6 +130,7 @@ async fn stream(
     let mut answering = if let Some(refusal) = refusal_of(&request, shared.longest_target) {
         Answering::Ready(Some(shared.node.refuse(refusal)))
     } else {
+        join_cookies(request.headers_mut());
         let length = content_length(request.headers());
         let timeout = shared.body_timeout;
         let continued = interim.clone();
@@ -203,6 +204,20 @@ fn refusal_of<B>(request: &Request<B>, longest_target: usize) -> Option<Refusal>
     let digits = first.as_bytes();
     let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     (!plain || (digits.len() > 1 && digits[0] == b'0')).then_some(Refusal::BadLength)
+}
+
+/// RFC 9113 section 8.2.3: a client may split its cookies for the sake of compression, and
+/// whoever hands them on to HTTP/1 puts them together again.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let crumbs = [first, second].into_iter().chain(crumbs);
+    let crumbs: Vec<&[u8]> = crumbs.map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
