@@ -6,8 +6,11 @@
 )]
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use weir_tests::h2_client::{self, Http2};
 use weir_tests::raw::{End, Raw};
 use weir_tests::raw_origin::RawOrigin;
@@ -123,4 +126,59 @@ async fn an_http2_client_without_requests_is_told_to_go() {
     let node = node(&origin.url(), "header_timeout = \"200ms\"\n").await;
     let mut client = Http2::connect(node.port()).await;
     client.ended().await.expect("an end in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_client_that_answers_nothing_is_cut_off() {
+    let origin = RawOrigin::start().await;
+    let node = node(&origin.url(), "header_timeout = \"200ms\"\n").await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let settings = b"\0\0\0\x04\0\0\0\0\0".as_slice();
+    // Alone, before half a frame, and before a header section that has no end.
+    for rest in [
+        b"".as_slice(),
+        b"\0\0\x08\x06".as_slice(),
+        b"\0\0\x01\x01\0\0\0\0\x01\x82".as_slice(),
+    ] {
+        // Reads to the end: there must be one.
+        Raw::exchange(node.port(), [preface, settings, rest].concat()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_its_origin_stopped_to_read_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let node = Config::new(
+        r#"
+[upstreams.o]
+servers = ["{origin}"]
+body_timeout = "300ms"
+[[routes]]
+path = "/{*rest}"
+upstream = "o"
+"#,
+    )
+    .set("origin", url)
+    .start()
+    .await;
+    let mut client = Raw::connect(node.port()).await;
+    let length = 1_u64 << 40;
+    let head = format!("POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    client.send(head).await;
+    let (mut origin, _) = listener.accept().await.expect("the node");
+    let mut head = [0; 16];
+    origin.read_exact(&mut head).await.expect("a request");
+    let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nno\n";
+    origin.write_all(answer).await.expect("an answer");
+    // Neither reads nor closes. The client sends until it cannot any more.
+    let sending = async { while client.send([b'x'; 65_536]).await {} };
+    let full = Duration::from_millis(500);
+    drop(tokio::time::timeout(full, sending).await);
+    drop(client);
+    until("the end of the client's connection", async || {
+        (node.admin().metric("weir_connections", &[]).await == 0.0).then_some(())
+    })
+    .await;
+    drop(origin);
 }

@@ -14,6 +14,9 @@ use crate::config::{self, CertificateFiles};
 pub(crate) struct Certificates {
     tls: Arc<Tls>,
     in_force: Mutex<Vec<Certificate>>,
+    /// What is wrong with the files, as it was logged: said once, not at each change of
+    /// something beside them.
+    failing: Mutex<Vec<String>>,
 }
 
 impl Certificates {
@@ -29,6 +32,7 @@ impl Certificates {
         Ok(Self {
             tls: Arc::new(Tls::new(&in_force, config.handshake_timeout)?),
             in_force: Mutex::new(in_force),
+            failing: Mutex::default(),
         })
     }
 
@@ -42,10 +46,18 @@ impl Certificates {
     /// force, of which there is none then.
     pub(crate) fn follow(&self, wanted: &[CertificateFiles], metrics: &Metrics) {
         let mut in_force = self.in_force.lock();
+        let mut failing = Vec::new();
         let next: Vec<Certificate> = wanted
             .iter()
-            .filter_map(|files| follow_one(files, &in_force))
+            .filter_map(|files| follow_one(files, &in_force, &mut failing))
             .collect();
+        let known = std::mem::replace(&mut *self.failing.lock(), failing.clone());
+        for error in failing.iter().filter(|error| !known.contains(error)) {
+            tracing::error!(
+                error,
+                "the new certificate was not taken; the one in force stays"
+            );
+        }
         let same = next.len() == in_force.len()
             && next
                 .iter()
@@ -75,11 +87,15 @@ impl Certificates {
     }
 }
 
-fn follow_one(files: &CertificateFiles, in_force: &[Certificate]) -> Option<Certificate> {
+fn follow_one(
+    files: &CertificateFiles,
+    in_force: &[Certificate],
+    failing: &mut Vec<String>,
+) -> Option<Certificate> {
     match Certificate::load(&files.chain, &files.key) {
         Ok(certificate) => Some(certificate),
         Err(error) => {
-            tracing::error!(%error, "the new certificate was not taken; the one in force stays");
+            failing.push(error.to_string());
             in_force
                 .iter()
                 .find(|old| (old.chain(), old.key()) == (&files.chain, &files.key))

@@ -46,6 +46,10 @@ impl Connector {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
+        // An origin that answers, and reads no more of a request, would else hold it and its
+        // client's connection for ever.
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(settings.body_timeout));
         let mut config = match &settings.tls {
             Some(tls) => client_config(tls)?,
             // Never used: the connector goes by the scheme of the request.

@@ -31,13 +31,15 @@ pub enum Refusal {
     #[error("the protocol version is neither HTTP/1.1 nor HTTP/1.0")]
     Version,
     /// RFC 9112 section 3: `limits.max_uri_size`.
-    #[error("the request target is longer than this node accepts")]
+    #[error("the request target is longer than this node accepts (limits.max_uri_size)")]
     TargetTooLong,
     /// RFC 6585 section 5: `limits.max_header_size`.
-    #[error("the request's header section is larger than this node accepts")]
+    #[error(
+        "the request's header section is larger than this node accepts (limits.max_header_size)"
+    )]
     HeaderTooLarge,
     /// RFC 6585 section 5: `limits.max_headers`.
-    #[error("the request has more header fields than this node accepts")]
+    #[error("the request has more header fields than this node accepts (limits.max_headers)")]
     TooManyFields,
     /// RFC 9112 section 5.1.
     #[error("a field's name is empty, not a token, or followed by whitespace")]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 /// What became of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pulse {
-    /// It did not answer a ping in time.
+    /// It did not answer a ping in time, or was told to go a period ago and has not gone.
     Dead,
     /// It had no request for a whole period.
     Idle,
@@ -23,6 +23,7 @@ pub(super) struct Liveness {
     timer: Pin<Box<Sleep>>,
     awaits: bool,
     used: bool,
+    was_idle: bool,
 }
 
 impl Liveness {
@@ -33,6 +34,7 @@ impl Liveness {
             timer: Box::pin(tokio::time::sleep(period)),
             awaits: false,
             used: false,
+            was_idle: false,
         }
     }
 
@@ -58,8 +60,12 @@ impl Liveness {
                 return Poll::Ready(Pulse::Dead);
             }
             if open == 0 && !std::mem::take(&mut self.used) {
-                return Poll::Ready(Pulse::Idle);
+                return Poll::Ready(match std::mem::replace(&mut self.was_idle, true) {
+                    true => Pulse::Dead,
+                    false => Pulse::Idle,
+                });
             }
+            self.was_idle = false;
             if let Some(ping) = &mut self.ping {
                 self.awaits = ping.send_ping(Ping::opaque()).is_ok();
             }

@@ -104,7 +104,7 @@ pub(super) async fn serve<S: Transport>(
             },
             pulse = poll_fn(|cx| liveness.poll(cx, shared.resets.open())) => match pulse {
                 Pulse::Dead => {
-                    tracing::debug!(peer = %client.peer, "a client does not answer a ping");
+                    tracing::debug!(peer = %client.peer, "a client does not answer, and is cut off");
                     return Ok(());
                 }
                 Pulse::Idle => connection.graceful_shutdown(),
