@@ -172,7 +172,8 @@ upstream = "o"
     let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nno\n";
     origin.write_all(answer).await.expect("an answer");
     // Neither reads nor closes. The client sends until it cannot any more.
-    let sending = async { while client.send([b'x'; 65_536]).await {} };
+    let piece = vec![b'x'; 65_536];
+    let sending = async { while client.send(&piece).await {} };
     let full = Duration::from_millis(500);
     drop(tokio::time::timeout(full, sending).await);
     drop(client);

@@ -122,8 +122,8 @@ impl Case {
             }
         };
         no(
-            (self.level == Level::Choice) != self.why.is_some(),
-            "a choice, and nothing else, has a `why`",
+            self.level == Level::Choice && self.why.is_none(),
+            "a choice has a `why`",
         );
         no(!self.rfc.contains('§'), "`rfc` names no section");
         for text in std::iter::once(&self.rule).chain(&self.why) {

@@ -25,7 +25,8 @@ pub struct Case {
     pub rule: String,
     /// How much it binds.
     pub level: Level,
-    /// For a choice: why it was made so. Goes into docs/conformance.md.
+    /// Why it is so: for a choice, and for a rule that not all caches keep. Goes into
+    /// docs/conformance.md; `As above.` is the reason of the case before.
     pub why: Option<String>,
     /// Known not to hold yet, and why. The case must then fail.
     pub fails: Option<String>,
@@ -47,7 +48,7 @@ pub enum Level {
     Must,
     /// The RFC recommends it, or a cache is of little use without it.
     Should,
-    /// The RFC allows both; the case has a `why`.
+    /// The RFC allows both; the case says `why`.
     Choice,
 }
 
