@@ -32,6 +32,7 @@ pub mod relay;
 pub mod scratch;
 pub mod smuggling;
 pub mod tls;
+pub mod transcript;
 pub mod weir;
 
 pub use admin::Admin;

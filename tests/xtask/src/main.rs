@@ -1,5 +1,5 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
-//! `cargo xtask smuggling`.
+//! `cargo xtask smuggling`, `cargo xtask transcripts`.
 
 mod bench;
 mod cache_tests;
@@ -8,6 +8,7 @@ mod links;
 mod run;
 mod smuggling;
 mod test;
+mod transcripts;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Task {
     Links,
     /// Requests that two parsers could read in two ways, each with the node's answer.
     Smuggling,
+    /// What a node answers curl: ranges, conditionals, stale answers, GraphQL, TLS, …
+    Transcripts(transcripts::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::CacheTests(options) => cache_tests::run(&options),
         Task::Links => links::run(),
         Task::Smuggling => smuggling::run(),
+        Task::Transcripts(options) => transcripts::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

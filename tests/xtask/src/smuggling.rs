@@ -11,8 +11,7 @@ pub(crate) fn run() -> Result<()> {
     let mut command = run::cargo(&[
         "test",
         "--quiet",
-        "-p",
-        "weir-tests",
+        "--workspace",
         "--test",
         "smuggling",
         "--",

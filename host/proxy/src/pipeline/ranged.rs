@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use weir_semantics::{
     CacheStatus, Condition, Fwd, Part, content_range, evaluate, same_representation,
@@ -216,16 +216,24 @@ impl Keep {
 }
 
 /// Two parts as one, if they touch and a strong validator says that they are of the same
-/// representation (RFC 9111 section 3.4). The fields are those of the newer one; the
-/// position is that of the older, so that a purge since then is not missed.
+/// representation (RFC 9111 section 3.4). The fields are those of the newer one, and what
+/// only the older has; the position is that of the older, so that a purge since then is not missed.
 fn combined(newer: &Partial, older: &Partial) -> Option<Partial> {
     let (own, other) = (newer.part.as_ref()?, older.part.as_ref()?);
     let joined = own.joined(other)?;
     let (a, b) = (&newer.object, &older.object);
     let alike = a.vary == b.vary && a.tags == b.tags && a.policy == b.policy;
-    let mut headers = a.headers.to_header_map();
-    if !alike || !same_representation(&headers, &b.headers.to_header_map()) {
+    let (mut headers, old) = (a.headers.to_header_map(), b.headers.to_header_map());
+    if !alike || !same_representation(&headers, &old) {
         return None;
+    }
+    // A part that answers If-Range has few fields; those that it lacks stay.
+    for name in old.keys().filter(|name| **name != AGE) {
+        if !headers.contains_key(name) {
+            for value in old.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
     }
     let (first, second, from) = if own.span.start <= other.span.start {
         (a, b, own.span.end.saturating_sub(other.span.start))
