@@ -3,6 +3,8 @@
 
 /// Gauge: 1 while Redis answers, else 0.
 pub const REDIS_UP: &str = "weir_redis_up";
+/// Counter: how often the log was read from Redis.
+pub const LOG_SYNCHRONISED: &str = "weir_log_synchronised_total";
 /// Counter: records from Redis that did not decode.
 pub const CORRUPT_RECORDS: &str = "weir_redis_corrupt_total";
 /// Gauge: generations that something still holds.

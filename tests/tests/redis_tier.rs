@@ -308,6 +308,12 @@ async fn a_node_starts_without_redis_and_takes_it_up_when_it_comes() {
         (node.admin().metric(up, &[]).await >= 1.0).then_some(())
     })
     .await;
+    // What was fetched under a log of the node's own is not written to Redis.
+    let log = weir_tests::names::LOG_SYNCHRONISED;
+    until("the log read from Redis", async || {
+        (node.admin().metric(log, &[]).await >= 1.0).then_some(())
+    })
+    .await;
     node.get_with("/late", &SITE).await;
     in_redis(&redis, "/late").await;
 }

@@ -44,24 +44,29 @@ pub(crate) fn as_forgiving_servers_read(path: &str) -> Option<String> {
 }
 
 /// Decodes the bytes for which `plain` is true, and writes the others' digits in upper case.
+/// A path with a `%` that begins no escape stays as it is: what is decoded behind it could
+/// become one.
 fn decode(path: &str, plain: impl Fn(u8) -> bool) -> Cow<'_, str> {
-    if !path.contains('%') {
+    let escapes = |text: &str| {
+        let digits = text.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !path.contains('%') || !path.split('%').skip(1).all(escapes) {
         return Cow::Borrowed(path);
     }
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         decoded.push_str(&rest[..at]);
-        let byte = rest
-            .get(at + 1..at + 3)
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte {
-            Some(byte) if byte.is_ascii() && plain(byte) => decoded.push(char::from(byte)),
-            Some(byte) => decoded.push_str(&format!("%{byte:02X}")),
-            None => decoded.push('%'),
+        let digits = &rest[at + 1..at + 3];
+        match u8::from_str_radix(digits, 16) {
+            Ok(byte) if byte.is_ascii() && plain(byte) => decoded.push(char::from(byte)),
+            _ => {
+                decoded.push('%');
+                decoded.push_str(&digits.to_ascii_uppercase());
+            }
         }
-        rest = &rest[at + if byte.is_some() { 3 } else { 1 }..];
+        rest = &rest[at + 3..];
     }
     decoded.push_str(rest);
     Cow::Owned(decoded)
