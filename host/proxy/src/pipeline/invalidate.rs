@@ -180,8 +180,8 @@ pub(super) fn normalised_url(url: &Uri) -> Option<String> {
         false => Scheme::Http,
     };
     let host = request::normalise(url.authority()?.as_str().as_bytes(), scheme).ok()?;
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    Some(keys::url_tag_of(&host, target))
+    let target = request::target(url)?;
+    Some(keys::url_tag_of(&host, target.as_str()))
 }
 
 /// An authority as keys have it: lower case, without a default port.
