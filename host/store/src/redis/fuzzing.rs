@@ -24,10 +24,11 @@ pub fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<(VaryKey, Str
 pub fn entry<'a>(id: &str, fields: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Entry {
     let fields = fields.into_iter();
     let value = |(name, value): (&str, &[u8])| (name.to_owned(), Value::BulkString(value.into()));
-    let mut stream = StreamId::default();
-    stream.id = id.to_owned();
-    stream.map = fields.map(value).collect();
-    follower::read(&stream)
+    follower::read(&StreamId {
+        id: id.to_owned(),
+        map: fields.map(value).collect(),
+        ..StreamId::default()
+    })
 }
 
 /// A page of counters whose names Redis has.
