@@ -1,8 +1,9 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
-//! `cargo xtask smuggling`.
+//! `cargo xtask smuggling`, `cargo xtask fuzz`.
 
 mod bench;
 mod cache_tests;
+mod fuzz;
 mod install;
 mod links;
 mod run;
@@ -30,6 +31,7 @@ enum Task {
     Links,
     /// Requests that two parsers could read in two ways, each with the node's answer.
     Smuggling,
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,5 +41,6 @@ fn main() -> anyhow::Result<()> {
         Task::CacheTests(options) => cache_tests::run(&options),
         Task::Links => links::run(),
         Task::Smuggling => smuggling::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
     }
 }
