@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use subtle::ConstantTimeEq;
 
 use crate::error::ApiError;
+use crate::routes::is_plain;
 
 /// The rule that admits requests to the admin API.
 #[derive(Clone)]
@@ -153,7 +154,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn is_loopback(authority: &Authority) -> bool {
-    if authority.as_str().contains('@') {
+    if !is_plain(authority) {
         return false;
     }
     let host = authority.host();

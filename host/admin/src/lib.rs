@@ -21,5 +21,8 @@ pub use control::{
     ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
     Selected, SelectorKind, Source,
 };
+/// For the fuzz targets; a node serves it by [`serve`].
+#[doc(hidden)]
+pub use routes::router;
 pub use routes::{MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS};
 pub use serve::serve;

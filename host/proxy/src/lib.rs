@@ -34,6 +34,8 @@ pub use metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, ResultKi
 pub use node::{Node, Parts};
 pub use pipeline::Answering;
 pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLine, Stored};
+#[doc(hidden)]
+pub use pipeline::fuzzing;
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
@@ -63,13 +63,8 @@ pub(crate) fn head(parts: Parts, client: IpAddr, scheme: Scheme) -> Result<Reque
     // Before anything looks at them: a field that Connection names does not reach the
     // origin, so it must not count in keys and variants either.
     strip_hop_by_hop(&mut headers);
-    let Some(target) = parts.uri.path_and_query() else {
-        return Err(Malformed::BadTarget);
-    };
-    if !target.path().starts_with('/') {
-        return Err(Malformed::BadTarget);
-    }
-    let target = path::normal(target).unwrap_or_else(|| target.clone());
+    let target = target(&parts.uri).ok_or(Malformed::BadTarget)?;
+    let target = path::normal(&target).unwrap_or(target);
     Ok(RequestHead {
         method: parts.method,
         scheme,
@@ -102,6 +97,18 @@ pub(crate) fn synthetic(
         _ => Scheme::Http,
     };
     head(parts, client, scheme)
+}
+
+/// Path and query, which begin with `/` also where an absolute form has no path
+/// (`http://a?b`): RFC 9112 section 3.2.1.
+pub(crate) fn target(uri: &Uri) -> Option<PathAndQuery> {
+    let target = uri.path_and_query()?;
+    match target.as_str().as_bytes().first() {
+        Some(b'/') => Some(target.clone()),
+        // Its text has the slash that `as_str` lacks.
+        Some(b'?') => target.to_string().parse().ok(),
+        _ => None,
+    }
 }
 
 /// The connection decides the scheme; a request that names another one was meant for
@@ -141,23 +148,34 @@ fn authority(uri: &Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Box<str>,
     }
 }
 
-/// Lower-cases an authority and leaves out the scheme's default port, without which it is
-/// the same origin.
+/// Lower-cases an authority, writes its port as a plain number, and leaves out the scheme's
+/// default port, without which it is the same origin.
 pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Malformed> {
     let text = std::str::from_utf8(authority).map_err(|_| Malformed::BadHost)?;
     let parsed: Authority = text.parse().map_err(|_| Malformed::BadHost)?;
-    if parsed.host().is_empty() || text.contains('@') {
+    let host = parsed.host();
+    if host.is_empty() || text.contains('@') {
         return Err(Malformed::BadHost);
     }
-    let port = match scheme {
-        Scheme::Http => ":80",
-        Scheme::Https => ":443",
+    let default = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
     };
-    let text = match text.strip_suffix(port) {
-        Some(host) => host,
-        None => text.strip_suffix(':').unwrap_or(text),
-    };
-    Ok(text.to_ascii_lowercase().into_boxed_str())
+    let mut normal = host.to_ascii_lowercase();
+    let rest = &text[host.len()..];
+    if !matches!(rest, "" | ":") {
+        // Checked here: an `Authority` has any text for a port.
+        let digits = rest.strip_prefix(':').ok_or(Malformed::BadHost)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(Malformed::BadHost);
+        }
+        let port: u16 = digits.parse().map_err(|_| Malformed::BadHost)?;
+        if port != default {
+            normal.push(':');
+            normal.push_str(&port.to_string());
+        }
+    }
+    Ok(normal.into_boxed_str())
 }
 
 #[cfg(test)]
@@ -198,6 +216,21 @@ mod tests {
             host_of(request().header(HOST, "[::1]:80")).unwrap(),
             "[::1]"
         );
+        for (sent, normal) in [("a:", "a"), ("a:0080", "a"), ("[::1]:0081", "[::1]:81")] {
+            assert_eq!(host_of(request().header(HOST, sent)).unwrap(), normal);
+        }
+    }
+
+    #[test]
+    fn a_target_without_a_path_is_that_of_the_root() {
+        let target_of = |uri: &str| {
+            let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+            let head = head(parts, IpAddr::from([127, 0, 0, 1]), Scheme::Http).unwrap();
+            head.target.as_str().to_owned()
+        };
+        assert_eq!(target_of("http://a?b"), "/?b");
+        assert_eq!(target_of("http://a"), "/");
+        assert_eq!(target_of("http://a/b?c"), "/b?c");
     }
 
     #[test]
@@ -234,10 +267,13 @@ mod tests {
             host_of(request().header(HOST, "a b")),
             Err(Malformed::BadHost)
         );
-        assert_eq!(
-            host_of(request().header(HOST, "user@a")),
-            Err(Malformed::BadHost)
-        );
+        for strange in ["user@a", "a@a", "a:8x", "a:+80", "a:65536", "[::1]a", ":80"] {
+            assert_eq!(
+                host_of(request().header(HOST, strange)),
+                Err(Malformed::BadHost),
+                "{strange}"
+            );
+        }
         assert_eq!(
             host_of(Request::get("http://a/x").header(HOST, "b")),
             Err(Malformed::HostMismatch)

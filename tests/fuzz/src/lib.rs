@@ -9,19 +9,28 @@
     reason = "a fuzz target says by a panic what it found"
 )]
 
+mod admin;
 mod redis;
+mod request;
 mod semantics;
+mod wire;
 
+pub use admin::admin;
 pub use redis::{log, record};
+pub use request::request;
 pub use semantics::{exchange, ranges};
+pub use wire::wire;
 
 /// A fuzz target: a name, which is also that of its folder in `corpus/`, and what is run.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a file of its name in `libfuzzer/fuzz_targets/`.
 pub const TARGETS: &[Target] = &[
+    ("wire", wire),
+    ("request", request),
     ("exchange", exchange),
     ("ranges", ranges),
     ("record", record),
     ("log", log),
+    ("admin", admin),
 ];

@@ -126,7 +126,7 @@ pub fn ranges(data: &[u8]) {
 }
 
 /// Fields up to an empty line.
-fn fields<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> HeaderMap {
+pub(crate) fn fields<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in lines.take_while(|line| !line.is_empty()).take(64) {
         let mut halves = line.splitn(2, |&byte| byte == b':');

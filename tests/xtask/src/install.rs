@@ -2,12 +2,14 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::run;
 
 /// The compilation target of policies.
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// The toolchain of fuzzers.
+const NIGHTLY: &str = "nightly";
 
 /// A program that comes in a Debian package.
 #[derive(Clone, Copy)]
@@ -80,6 +82,44 @@ pub(crate) fn wasm_target() -> Result<()> {
             )
         }
     }
+}
+
+/// A command of nightly Rust's cargo. `cargo xtask` runs under another toolchain and says
+/// so to what it starts.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", NIGHTLY, "cargo"]);
+    for name in ["CARGO", "CARGO_MANIFEST_DIR", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Makes sure that there is a nightly toolchain: coverage for fuzzers is not stable.
+pub(crate) fn nightly() -> Result<()> {
+    let Some(list) = run::answer("rustup", &["toolchain", "list"]) else {
+        bail!(
+            "fuzzing needs nightly Rust, and there is no rustup to add it: \
+             install rustup from https://rustup.rs"
+        );
+    };
+    if list.lines().any(|line| line.starts_with(NIGHTLY)) {
+        return Ok(());
+    }
+    println!("installing nightly Rust");
+    let words = ["toolchain", "install", NIGHTLY, "--profile", "minimal"];
+    run::shown(Command::new("rustup").args(words))
+}
+
+/// Makes sure that there is cargo-fuzz.
+pub(crate) fn cargo_fuzz() -> Result<()> {
+    let known = nightly_cargo().args(["fuzz", "--version"]).output();
+    if known.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    println!("installing cargo-fuzz (from crates.io; it takes a minute)");
+    run::shown(nightly_cargo().args(["install", "--locked", "cargo-fuzz"]))
+        .context("do it yourself and run this again: cargo +nightly install cargo-fuzz")
 }
 
 /// How to become root.

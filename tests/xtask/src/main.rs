@@ -1,8 +1,9 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
-//! `cargo xtask smuggling`, `cargo xtask transcripts`.
+//! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`.
 
 mod bench;
 mod cache_tests;
+mod fuzz;
 mod install;
 mod links;
 mod run;
@@ -35,6 +36,7 @@ enum Task {
     Smuggling,
     /// What a node answers curl: ranges, conditionals, stale answers, GraphQL, TLS, …
     Transcripts(transcripts::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Task::Links => links::run(),
         Task::Smuggling => smuggling::run(),
         Task::Transcripts(options) => transcripts::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,8 @@ struct App {
     uploads: Arc<Semaphore>,
 }
 
-pub(crate) fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
+/// The API: every route, with whoever may not ask kept out.
+pub fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
     let app = App {
         control,
         uploads: Arc::new(Semaphore::new(1)),
@@ -97,6 +98,13 @@ fn absolute_url(text: &str) -> Option<Uri> {
 }
 
 /// Whether an authority is `host` or `host:port` and no more.
-fn is_plain(authority: &Authority) -> bool {
-    !authority.host().is_empty() && !authority.as_str().contains('@')
+pub(crate) fn is_plain(authority: &Authority) -> bool {
+    let (text, host) = (authority.as_str(), authority.host());
+    // An `Authority` has any text for a port.
+    let is_port = |digits: &str| {
+        digits.bytes().all(|digit| digit.is_ascii_digit())
+            && (digits.is_empty() || digits.parse::<u16>().is_ok())
+    };
+    let rest = text.strip_prefix(host).filter(|_| !host.is_empty());
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }

@@ -129,7 +129,9 @@ async fn urls_and_hosts_must_be_whole() {
         let (field, _) = invalidate(&json!({"urls": ["http://a/", url]}).to_string()).await;
         assert_eq!(field.as_deref(), Some("urls[1]"), "{url}");
     }
-    for host in ["", "http://a", "a/b", "u@a", ":80", "a b"] {
+    for host in [
+        "", "http://a", "a/b", "u@a", "a@a", ":80", "a b", "a:8x", "a:+80",
+    ] {
         let (field, _) = invalidate(&json!({"all": true, "host": host}).to_string()).await;
         assert_eq!(field.as_deref(), Some("host"), "{host}");
     }

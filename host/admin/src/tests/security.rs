@@ -139,6 +139,8 @@ async fn without_a_token_the_host_must_be_loopback() {
         "evil@localhost",
         "127.1",
         "localhost/x",
+        "localhost:8x",
+        "127.0.0.1:+80",
         "[::1",
         "é",
     ] {

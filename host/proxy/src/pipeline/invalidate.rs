@@ -181,8 +181,7 @@ pub(super) fn normalised_url(url: &Uri) -> Option<String> {
         false => Scheme::Http,
     };
     let host = request::normalise(url.authority()?.as_str().as_bytes(), scheme).ok()?;
-    let root = || PathAndQuery::from_static("/");
-    let target = in_normal_form(url.path_and_query().cloned().unwrap_or_else(root));
+    let target = in_normal_form(request::target(url)?);
     Some(keys::url_tag_of(&host, target.as_str()))
 }
 
@@ -225,7 +224,7 @@ pub(super) fn shared_key(call: &Call, uri: &Uri) -> Option<Target> {
     if !keys::is_shared(&call.route) || call.route.policy.is_some() {
         return None;
     }
-    let target = in_normal_form(uri.path_and_query()?.clone());
+    let target = in_normal_form(request::target(uri)?);
     let key = keys::shared_target(&target).ok()?;
     Some(Target::Key(key.name().to_owned()))
 }

@@ -10,6 +10,7 @@ mod decide;
 pub(crate) mod explain;
 mod fill;
 mod forward;
+pub mod fuzzing;
 mod head;
 pub(crate) mod invalidate;
 mod keys;

@@ -213,7 +213,7 @@ async fn inspect(link: &mut MultiplexedConnection) -> Result<(), SessionEnd> {
 
 /// Reads an entry. One that cannot be understood purges everything: a later version may
 /// know selectors that this one does not.
-fn read(entry: &StreamId) -> Entry {
+pub(super) fn read(entry: &StreamId) -> Entry {
     let fields: &HashMap<String, Value> = &entry.map;
     let number = |name: &str| -> u64 {
         let value = fields.get(name).cloned().unwrap_or_default();

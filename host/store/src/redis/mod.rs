@@ -15,6 +15,8 @@ pub(crate) mod client;
 mod config;
 mod error;
 mod follower;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod keys;
 mod pool;
 mod sequencer;
