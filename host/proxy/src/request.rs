@@ -31,13 +31,6 @@ pub enum Malformed {
     /// `*` or a target without a path.
     #[error("the request target must be a path")]
     BadTarget,
-    /// The path leads to one route as it is written, and to another one as some servers
-    /// read it: what one route keeps apart, the other might store for everybody.
-    #[error(
-        "the request's path means another one to servers that decode its encoded slashes, \
-         backslashes or `;` parameters; write it as it is meant"
-    )]
-    AmbiguousPath,
     /// The request target has another scheme than the connection.
     #[error("the request is for another scheme than that of its connection")]
     SchemeMismatch,

@@ -126,10 +126,6 @@ impl Node {
                 false => response,
             }));
         };
-        if is_ambiguous(&generation, route, &head) {
-            self.metrics().refused("malformed");
-            return Answering::Ready(Some(refused(Malformed::AmbiguousPath, version)));
-        }
         let now = self.clock.now();
         let call = |head| Call {
             node: Arc::clone(self),
@@ -149,7 +145,13 @@ impl Node {
             return Answering::Slow(Box::pin(upgrade::upgrade(call, upgrade, body)));
         }
         let mut decided = None;
-        if is_retrieval(&head.method) && body.is_end_stream() {
+        if is_ambiguous(&generation, route, &head) {
+            decided = Some(Decided::Pass {
+                reason: "ambiguous-path".into(),
+                note: Bytes::new(),
+                decider: None,
+            });
+        } else if is_retrieval(&head.method) && body.is_end_stream() {
             decided = decide_now(self, route, &head, now);
             if let Some(decided) = &decided
                 && let Some(answer) = self.hit(route, &head, decided, now)
@@ -244,8 +246,12 @@ fn matched(
     Some((matched.route, Arc::new(head)))
 }
 
-/// Does the path lead to another route as a forgiving origin would read it?
+/// Does the path lead to another route as a forgiving origin would read it? What that one
+/// keeps apart, this one might store for everybody: nothing is looked up then.
 fn is_ambiguous(generation: &Generation, route: &Arc<Route>, head: &RequestHead) -> bool {
+    if !head.method.is_safe() && head.method != Method::QUERY {
+        return false;
+    }
     let Some(read) = path::as_forgiving_servers_read(head.path()) else {
         return false;
     };
