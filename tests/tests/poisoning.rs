@@ -48,6 +48,9 @@ upstream = "o"
         }
         assert_eq!(origin.count(path), 2, "{path}");
     }
+    let url = "url=http://h/account%252Fme";
+    let explained = node.admin().get(&format!("/v1/explain?{url}")).await;
+    assert_eq!(explained.json()["reason"], "ambiguous-path");
     // The same route whoever reads it.
     for path in ["/files/a%2Fb", "/files/a;v=1", "/account/a%2Fb"] {
         node.get(path).await;

@@ -177,6 +177,11 @@ impl Node {
             return Err(no_route);
         };
         let mut explanation = frame(route, &head);
+        if super::is_ambiguous(&generation, route, &head) {
+            explanation.decision = "pass";
+            explanation.reason = Some(super::AMBIGUOUS.to_owned());
+            return Ok(explanation);
+        }
         let plan = self.decide_aloud(route, &head, &mut explanation).await;
         if let Some(plan) = plan {
             let now = self.clock.now();

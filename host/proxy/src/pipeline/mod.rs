@@ -147,7 +147,7 @@ impl Node {
         let mut decided = None;
         if is_ambiguous(&generation, route, &head) {
             decided = Some(Decided::Pass {
-                reason: "ambiguous-path".into(),
+                reason: AMBIGUOUS.to_owned(),
                 note: Bytes::new(),
                 decider: None,
             });
@@ -245,6 +245,9 @@ fn matched(
     }
     Some((matched.route, Arc::new(head)))
 }
+
+/// Why nothing is looked up for a path that leads to two routes.
+const AMBIGUOUS: &str = "ambiguous-path";
 
 /// Does the path lead to another route as a forgiving origin would read it? What that one
 /// keeps apart, this one might store for everybody: nothing is looked up then.
