@@ -5,10 +5,14 @@
     reason = "helpers of tests fail the test that uses them"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::{Method, Version};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use weir_tests::answer;
 use weir_tests::origin::{Pattern, Piece};
 use weir_tests::port::Port;
@@ -387,4 +391,47 @@ async fn a_latency_of_the_origin_does_not_delay_others() {
     assert_eq!(node.get("/free").await.text(), "/free v1\n");
     gate.open();
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+/// Answers the first request of a connection, and closes at the second.
+async fn closing_origin() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let requests = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                for nth in 0..2 {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(stream.read_u8().await?);
+                    }
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    if nth == 0 {
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                        stream.write_all(answer).await?;
+                    }
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    (url, requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_the_origin_closes_costs_no_get() {
+    let (url, requests) = closing_origin().await;
+    let node = Config::plain(&url).start().await;
+    for fetches in [1, 3, 5] {
+        let answer = node.get("/x").await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "ok".into()));
+        assert_eq!(requests.load(Ordering::SeqCst), fetches);
+    }
+    // A POST may have done its work: nobody but the client may send it again.
+    let answer = node.send(Method::POST, "/x", &[], "").await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(requests.load(Ordering::SeqCst), 6);
 }

@@ -24,6 +24,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::reuse::Marked;
 use crate::settings::{UpstreamSettings, UpstreamTls};
 use crate::tls::provider;
 
@@ -76,7 +77,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = Marked<MaybeHttpsStream<TokioIo<TcpStream>>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -90,6 +91,7 @@ impl Service<Uri> for Connector {
             connecting
                 .await
                 .unwrap_or_else(|late| Err(io::Error::new(io::ErrorKind::TimedOut, late).into()))
+                .map(Marked::from)
         })
     }
 }

@@ -7,6 +7,7 @@ use http::uri::Authority;
 use hyper_util::client::legacy;
 
 use super::connect::is_tls;
+use super::reuse;
 use crate::incoming::IncomingError;
 use crate::wire::Refusal;
 
@@ -66,12 +67,18 @@ impl UpstreamErrorKind {
 pub struct UpstreamError {
     /// What kind of failure it was.
     pub kind: UpstreamErrorKind,
+    /// A connection that had answered before ended without a word on this request.
+    pub(super) was_closed: bool,
     message: String,
 }
 
 impl UpstreamError {
     pub(crate) fn new(kind: UpstreamErrorKind, message: String) -> Self {
-        Self { kind, message }
+        Self {
+            kind,
+            was_closed: false,
+            message,
+        }
     }
 
     pub(super) fn from_client(server: &Authority, error: &legacy::Error) -> Self {
@@ -101,7 +108,11 @@ impl UpstreamError {
             }
             source = cause.source();
         }
-        Self { kind, message }
+        Self {
+            kind,
+            was_closed: kind == UpstreamErrorKind::Broken && reuse::had_answered(error),
+            message,
+        }
     }
 
     /// Whether no byte of the request can have reached the server.

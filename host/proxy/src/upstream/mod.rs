@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod error;
 mod request_body;
+mod reuse;
 mod servers;
 
 use std::sync::Arc;
@@ -101,7 +102,8 @@ impl Upstream {
     }
 
     /// Sends a request whose content, if any, is at hand. A server that refuses the connection is set
-    /// aside, and the next one tried, as often as `retries` allows.
+    /// aside, and the next one tried, as often as `retries` allows. One that closes a connection
+    /// which has answered before is asked again by another one.
     ///
     /// # Errors
     /// What the last server tried answered, see [`UpstreamErrorKind`].
@@ -110,7 +112,7 @@ impl Upstream {
         request: &OriginRequest,
         interim: &Interim,
     ) -> Result<Response<OriginBody>, UpstreamError> {
-        let mut attempt = 0;
+        let (mut attempt, mut closed) = (0, 0);
         loop {
             let progress = Progress::new();
             let result = self
@@ -124,6 +126,14 @@ impl Upstream {
                 .await;
             match result {
                 Err(error) if error.is_connect() && attempt < self.settings.retries => attempt += 1,
+                // Each try uses one up, so it ends with a new connection.
+                Err(error)
+                    if error.was_closed
+                        && request.method.is_idempotent()
+                        && closed < self.settings.max_idle =>
+                {
+                    closed += 1;
+                }
                 result => return result,
             }
         }
@@ -216,6 +226,7 @@ impl Upstream {
             }
             Some(Ok(response)) => {
                 server.answered();
+                reuse::answered(response.extensions());
                 Ok(response.map(|body| OriginBody::new(body, self.settings.body_timeout)))
             }
         }
