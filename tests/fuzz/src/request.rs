@@ -124,7 +124,11 @@ fn check(head: &RequestHead) {
         let target = fuzzing::origin_target(&text).expect("whatever begins with a slash");
         assert!(target.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
         let bytes = percent_decode(target.as_str()).into_owned();
-        assert_eq!(bytes, *percent_decode(&text), "the origin gets another");
+        let text = match text.split_once('?') {
+            Some((path, "")) => path,
+            _ => &text,
+        };
+        assert_eq!(bytes, *percent_decode(text), "the origin gets another");
     }
     let mut headers = head.headers.clone();
     let before = headers.get(MAX_FORWARDS).cloned();

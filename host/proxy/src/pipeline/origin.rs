@@ -170,10 +170,13 @@ fn edit(
 /// A path and query from text that may hold any byte: what a target cannot hold is
 /// percent-encoded.
 ///
-/// A `?` at the end goes: a policy that writes path, `?` and a named query means no query
+/// An empty query goes with its `?`: a policy that writes path, `?` and a named query means no query
 /// where there is none.
 pub(crate) fn target_from(text: &str) -> Option<http::uri::PathAndQuery> {
-    let text = text.strip_suffix('?').unwrap_or(text);
+    let text = match text.strip_suffix('?') {
+        Some(path) if !path.contains('?') => path,
+        _ => text,
+    };
     let mut target = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -208,6 +211,7 @@ mod tests {
         );
         assert!(target_from("a").is_none());
         assert_eq!(target_from("/a?").unwrap().as_str(), "/a");
+        assert_eq!(target_from("/a?b=?").unwrap().as_str(), "/a?b=?");
         assert_eq!(target_from("/a%2Fb#c").unwrap().as_str(), "/a%2Fb%23c");
     }
 
