@@ -61,8 +61,12 @@ async fn each_content_is_an_object_and_the_same_one_a_hit() {
         let miss = post(&node, &[JSON], content).await;
         assert!(miss.cache().stored, "{:?}", miss.cache());
         assert!(miss.text().contains(content), "{}", miss.text());
-        let hit = post(&node, &[JSON], content).await;
-        assert!(hit.is_hit(), "{:?}", hit.cache());
+        // The last byte may be here before the object is stored: that request shares the fill.
+        let hit = until("a hit", async || {
+            let answer = post(&node, &[JSON], content).await;
+            answer.is_hit().then_some(answer)
+        })
+        .await;
         assert_eq!(hit.text(), miss.text());
     }
     assert_eq!(origin.count("/graphql"), 2);
