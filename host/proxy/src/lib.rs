@@ -39,7 +39,7 @@ pub use pipeline::fuzzing;
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
-pub use server::{Http2Body, Listener, Transport, bind, serve};
+pub use server::{Listener, bind, serve};
 pub use settings::{
     CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
     ServerSettings, UpstreamSettings, UpstreamTls, route_label,

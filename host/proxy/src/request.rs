@@ -154,20 +154,23 @@ pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Ma
         Scheme::Http => 80,
         Scheme::Https => 443,
     };
-    let mut normal = host.to_ascii_lowercase();
     let rest = &text[host.len()..];
-    if !matches!(rest, "" | ":") {
-        // Checked here: an `Authority` has any text for a port.
-        let digits = rest.strip_prefix(':').ok_or(Malformed::BadHost)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err(Malformed::BadHost);
-        }
-        let port: u16 = digits.parse().map_err(|_| Malformed::BadHost)?;
-        if port != default {
-            normal.push(':');
-            normal.push_str(&port.to_string());
-        }
+    if matches!(rest, "" | ":") {
+        return Ok(host.to_ascii_lowercase().into_boxed_str());
     }
+    // Checked here: an `Authority` has any text for a port.
+    let digits = rest.strip_prefix(':').ok_or(Malformed::BadHost)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(Malformed::BadHost);
+    }
+    let port: u16 = digits.parse().map_err(|_| Malformed::BadHost)?;
+    let normal = if port == default {
+        host.to_ascii_lowercase()
+    } else if digits.starts_with('0') {
+        format!("{}:{port}", host.to_ascii_lowercase())
+    } else {
+        text.to_ascii_lowercase()
+    };
     Ok(normal.into_boxed_str())
 }
 

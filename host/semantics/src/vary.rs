@@ -199,6 +199,15 @@ impl VaryKey {
         self.0.iter().map(|(name, value)| (name, value.as_deref()))
     }
 
+    /// The same of the request alone, without the language that a response says: what names
+    /// the variant to one who has not read it yet.
+    pub fn selecting(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.iter().map(|(name, value)| match *name {
+            ACCEPT_LANGUAGE => (name, value.map(|value| languages::marked(value).0)),
+            _ => (name, value),
+        })
+    }
+
     /// The key with these names and normalised values, as [`VaryKey::iter`] gave them.
     pub fn from_parts(parts: impl IntoIterator<Item = (HeaderName, Option<Box<[u8]>>)>) -> Self {
         let mut parts: Vec<_> = parts.into_iter().collect();

@@ -252,7 +252,7 @@ const AMBIGUOUS: &str = "ambiguous-path";
 /// Does the path lead to another route as a forgiving origin would read it? What that one
 /// keeps apart, this one might store for everybody: nothing is looked up then.
 fn is_ambiguous(generation: &Generation, route: &Arc<Route>, head: &RequestHead) -> bool {
-    if !head.method.is_safe() && head.method != Method::QUERY {
+    if !head.method.is_safe() {
         return false;
     }
     let Some(read) = path::as_forgiving_servers_read(head.path()) else {

@@ -29,8 +29,8 @@ use crate::settings::ServerSettings;
 use crate::tls::{Protocol as Alpn, Tls};
 
 pub(crate) use self::exchange::{Exchange, MAX_INTERIM};
-pub use self::http2::Http2Body;
-pub use self::transport::Transport;
+pub(crate) use self::http2::Http2Body;
+use self::transport::Transport;
 
 /// Pending connections the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;

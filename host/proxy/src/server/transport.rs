@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// A client's stream: TCP, or what lies on top of it.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Makes the connection end with a reset when it is dropped, so that no client takes
     /// the end of a broken response for its end.
     fn reset(&self);

@@ -75,7 +75,7 @@ pub(super) fn hash(vary: &VaryKey) -> u128 {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    for (name, value) in vary.iter() {
+    for (name, value) in vary.selecting() {
         field(name.as_str().as_bytes());
         match value {
             Some(value) => {
@@ -91,6 +91,18 @@ pub(super) fn hash(vary: &VaryKey) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_response_that_says_its_language_is_found_by_who_selected_it() {
+        let mut response = HeaderMap::new();
+        response.insert(VARY, HeaderValue::from_static("accept-language"));
+        response.insert("content-language", HeaderValue::from_static("de"));
+        let request = request("gzip", "de, en;q=0.5");
+        let vary = VaryRule::parse(&response).select(&request).unwrap();
+        let index = [MAGIC, line(&vary).as_bytes(), b"\n"].concat();
+        let found = candidates(&index, &request).unwrap();
+        assert_eq!(hash(&found[0]), hash(&vary));
+    }
 
     fn request(encoding: &'static str, language: &'static str) -> HeaderMap {
         let mut request = HeaderMap::new();

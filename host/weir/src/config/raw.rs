@@ -278,6 +278,7 @@ table! {
         /// Whether a response with Set-Cookie may be stored when it is explicitly fresh.
         store_set_cookie: bool, = false;
         /// For how long an error is kept that says nothing of its own lifetime: `{ 404 = "10s", 503 = "1s" }`.
+        /// Not 400: it may be the answer to what one client sent.
         negative: Lifetimes, = {};
         /// What protects users and the policy overrides nevertheless where it sets a lifetime: responses that are
         /// `private`, answer a request with Authorization, or set a cookie. Its key must then tell users apart.

@@ -32,7 +32,7 @@ use crate::pipeline::Answering;
 use crate::settings::ServerSettings;
 use crate::wire::Refusal;
 
-pub use self::body::Http2Body;
+pub(crate) use self::body::Http2Body;
 
 /// Requests that a client may have open at once.
 const STREAMS: u32 = 256;

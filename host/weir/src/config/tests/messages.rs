@@ -37,6 +37,16 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
 }
 
 #[test]
+fn an_error_that_one_client_may_cause_is_not_kept_for_all() {
+    let error = error("negative = { 404 = \"10s\", 400 = \"10s\" }\n");
+    assert!(error.starts_with("6:"), "{error}");
+    assert!(
+        error.contains("negative.400: a 400 may be the answer"),
+        "{error}"
+    );
+}
+
+#[test]
 fn compression_is_checked() {
     assert_eq!(
         error("compress = [\"gzip\", \"gzip\"]"),
