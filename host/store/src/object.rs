@@ -3,6 +3,7 @@
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -37,6 +38,8 @@ pub struct Object {
     pub tags: Tags,
     /// For how long it may be used, and how. RFC 9111 section 4.2, RFC 5861.
     pub freshness: Freshness,
+    /// How long its origin took to begin its answer.
+    pub fetch_took: Duration,
     /// When memory lets go of it, if earlier than its life ends.
     pub memory_until: Option<Timestamp>,
     /// Whether it may go to Redis.
@@ -100,6 +103,7 @@ impl Clone for Object {
             vary: self.vary.clone(),
             tags: self.tags.clone(),
             freshness: self.freshness,
+            fetch_took: self.fetch_took,
             memory_until: self.memory_until,
             shared: self.shared,
             position: self.position,

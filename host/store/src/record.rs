@@ -3,7 +3,8 @@
 //! A record is `WEIR`, the version (2 bytes), the length of what follows the checksum
 //! (8), the checksum (8), and then the fields in the order of [`encode`]; integers are
 //! little-endian, texts and lists carry their length in front. The full key is inside
-//! and is compared when the record is read.
+//! and is compared when the record is read. A long body stands in chunks beside its
+//! record, each under a name of its own, and is checked when they are put together.
 //!
 //! Rules for versions: a released version is never changed; a change of any field is a
 //! new version; what a node cannot read is a miss, so that old and new nodes share one
@@ -30,13 +31,19 @@ use crate::object::Object;
 use crate::position::Position;
 use crate::tags::Tags;
 
+mod body;
 mod wire;
+use body::Description;
+pub use body::{CHUNK_BYTES, Chunks, PEEK_BYTES, Packed};
 use wire::{Input, Output};
 
 const MAGIC: &[u8; 4] = b"WEIR";
 
 /// The version that [`encode`] writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+
+/// Without a form of the body and the time that its fetch took.
+const VERSION_1: u16 = 1;
 
 /// Magic, version, length and checksum.
 const HEADER_BYTES: usize = 4 + 2 + 8 + 8;
@@ -56,7 +63,7 @@ pub enum RecordError {
     Magic,
     /// Another version of Weir wrote it.
     #[error(
-        "the record has version {0}, this node reads {VERSION}; it is replaced when its object is fetched again"
+        "the record has version {0}, this node reads up to {VERSION}; it is replaced when its object is fetched again"
     )]
     Version(u16),
     /// It is shorter or longer than it says.
@@ -81,28 +88,50 @@ pub enum RecordError {
     Field(&'static str),
 }
 
-/// The bytes of an object.
+/// What a record holds.
+#[derive(Debug)]
+pub enum Decoded {
+    /// The object.
+    Whole(Box<Object>),
+    /// The object without its body, and where that is.
+    InChunks(Box<Object>, Chunks),
+}
+
+/// The bytes of an object, its body in them and as it is.
 ///
 /// The node sequence of its position is left out: it counts on one node only. Left out
 /// are `shared`, which is true of what is in Redis, `validated`, and the coded forms of
 /// the body, which each node makes when they are wanted there.
 pub fn encode(object: &Object) -> Bytes {
+    encode_packed(object, &Packed::plain(&object.body))
+}
+
+/// The bytes of an object with this form of its body in them.
+pub fn encode_packed(object: &Object, body: &Packed) -> Bytes {
+    let mut out = begin(object, body, None, body.bytes().len());
+    out.bytes(body.bytes());
+    seal(out.into_vec())
+}
+
+/// The bytes of an object but its body, whose chunks are named by `fill`.
+pub fn encode_beside_chunks(object: &Object, body: &Packed, fill: u64) -> Bytes {
+    seal(begin(object, body, Some(fill), 0).into_vec())
+}
+
+fn begin(object: &Object, body: &Packed, fill: Option<u64>, body_bytes: usize) -> Output {
     let headers = object.headers.weight() + object.headers.len() * 32;
     let mut out = Output::with_capacity(
-        HEADER_BYTES
-            + 512
-            + headers
-            + object.tags.weight() * 2
-            + object.url.len()
-            + object.body.len(),
+        HEADER_BYTES + 512 + headers + object.tags.weight() * 2 + object.url.len() + body_bytes,
     );
     out.raw(&[0; HEADER_BYTES]);
+    body.describe(&mut out, fill);
     out.bytes(object.key.as_str().as_bytes());
     out.bytes(object.url.as_bytes());
     out.u16(object.status.as_u16());
     out.u64(object.position.epoch);
     out.u64(object.position.fleet);
     encode_freshness(&mut out, &object.freshness);
+    out.u64(object.fetch_took.as_millis().try_into().unwrap_or(u64::MAX));
     out.optional(object.memory_until, |out, until| out.u64(until.as_millis()));
     out.optional(object.policy.as_deref(), |out, policy| {
         out.bytes(policy.as_bytes());
@@ -118,8 +147,18 @@ pub fn encode(object: &Object) -> Bytes {
     }
     encode_headers(&mut out, &object.headers);
     out.optional(object.trailers.as_ref(), encode_headers);
-    out.bytes(&object.body);
-    seal(out.into_vec())
+    out
+}
+
+/// Reads the record of `key` back, where it is known to hold its body.
+///
+/// # Errors
+/// As of [`read`]; [`RecordError::Field`] if the body is in chunks.
+pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
+    match read(record, key)? {
+        Decoded::Whole(object) => Ok(*object),
+        Decoded::InChunks(..) => Err(RecordError::Field("body")),
+    }
 }
 
 /// Reads the record of `key` back. A large body is not copied but shares `record`.
@@ -128,9 +167,15 @@ pub fn encode(object: &Object) -> Bytes {
 /// is known to have been invalidated before the record was written.
 ///
 /// # Errors
-/// [`RecordError`]; never panics, and allocates in proportion to the length of the record.
-pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
-    let mut input = Input::new(payload(record)?);
+/// [`RecordError`]; never panics, and allocates in proportion to the length of the record
+/// and of its body.
+pub fn read(record: &Bytes, key: &str) -> Result<Decoded, RecordError> {
+    let (version, payload) = payload(record)?;
+    let mut input = Input::new(payload);
+    let form = match version {
+        VERSION_1 => Description::default(),
+        _ => Description::read(&mut input)?,
+    };
     if input.bytes()? != key.as_bytes() {
         return Err(RecordError::Key);
     }
@@ -143,23 +188,24 @@ pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
         node: 0,
     };
     let freshness = decode_freshness(&mut input)?;
+    let fetch_took = match version {
+        VERSION_1 => Duration::ZERO,
+        _ => Duration::from_millis(input.u64()?),
+    };
     let memory_until = input.optional(|input| input.u64().map(Timestamp::from_millis))?;
     let policy = input.optional(|input| input.text("policy").map(Arc::from))?;
     let vary = decode_vary(&mut input)?;
     let tags = decode_tags(&mut input)?;
     let headers = decode_headers(&mut input)?;
     let trailers = input.optional(decode_headers)?;
-    let body = input.bytes()?;
+    let body = match form.chunks {
+        None => form.unpack(input.bytes()?, record)?,
+        Some(_) => Bytes::new(),
+    };
     if !input.is_empty() {
         return Err(RecordError::Length);
     }
-    // A small body would keep alive a record that is mostly something else.
-    let body = if body.len() * 2 < record.len() {
-        Bytes::copy_from_slice(body)
-    } else {
-        record.slice_ref(body)
-    };
-    Ok(Object {
+    let object = Box::new(Object {
         key,
         url,
         status,
@@ -169,12 +215,17 @@ pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
         vary,
         tags,
         freshness,
+        fetch_took,
         memory_until,
         shared: true,
         position,
         policy,
         validated: AtomicU64::new(0),
         coded: OnceLock::new(),
+    });
+    Ok(match form.chunks {
+        None => Decoded::Whole(object),
+        Some(chunks) => Decoded::InChunks(object, chunks),
     })
 }
 
@@ -183,7 +234,12 @@ pub fn decode(record: &Bytes, key: &str) -> Result<Object, RecordError> {
 /// # Errors
 /// [`RecordError`] if it is not an intact record.
 pub fn key_of(record: &[u8]) -> Result<Key, RecordError> {
-    let text = Input::new(payload(record)?).text("key")?;
+    let (version, payload) = payload(record)?;
+    let mut input = Input::new(payload);
+    if version != VERSION_1 {
+        Description::read(&mut input)?;
+    }
+    let text = input.text("key")?;
     Key::parse(text).map_err(|_| RecordError::Field("key"))
 }
 
@@ -205,14 +261,14 @@ pub fn sealed(payload: &[u8]) -> Bytes {
     seal(record)
 }
 
-/// What follows an intact header.
-fn payload(record: &[u8]) -> Result<&[u8], RecordError> {
+/// The version of an intact record, and what follows its header.
+fn payload(record: &[u8]) -> Result<(u16, &[u8]), RecordError> {
     let mut input = Input::new(record);
     if input.take(4).map_err(|_| RecordError::Magic)? != MAGIC {
         return Err(RecordError::Magic);
     }
     let version = input.u16()?;
-    if version != VERSION {
+    if !(VERSION_1..=VERSION).contains(&version) {
         return Err(RecordError::Version(version));
     }
     let (length, sum) = (input.u64()?, input.u64()?);
@@ -223,7 +279,7 @@ fn payload(record: &[u8]) -> Result<&[u8], RecordError> {
     if checksum(version, payload) != sum {
         return Err(RecordError::Checksum);
     }
-    Ok(payload)
+    Ok((version, payload))
 }
 
 /// Covers the version and the length too, so that no damaged header passes.

@@ -66,6 +66,7 @@ pub(crate) fn object(key: &str, body: &'static str) -> Object {
         vary: VaryKey::default(),
         tags: Tags::none(),
         freshness: fresh_for(Duration::from_secs(3600)),
+        fetch_took: Duration::ZERO,
         memory_until: None,
         shared: true,
         position: Position::default(),

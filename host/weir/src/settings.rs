@@ -97,6 +97,8 @@ pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
         min_idle: redis.min_idle,
         deadline: redis.deadline,
         max_object: bytes(redis.max_object),
+        compress_above: redis.compress_above.map(bytes),
+        lease: redis.lease,
         queue_bytes: bytes(redis.queue),
         ..RedisConfig::new(url)
     })

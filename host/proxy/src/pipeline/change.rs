@@ -341,7 +341,7 @@ fn written_through(
             node.log
                 .may_write_through(&object.key, &object.url, &object.tags, since, &receipt);
         if alone {
-            store::keep(&node, &object);
+            store::keep(&node, &object, None);
         }
     });
     let relayed = forward::relay(

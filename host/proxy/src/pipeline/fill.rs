@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use weir_semantics::{freshen, validates};
 use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
 use weir_store::log::{Selector, Target, Verdict};
+use weir_store::redis::{Lease, Leased, Next};
 use weir_store::{Object, StoredHeaders};
 
 use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
@@ -56,6 +57,7 @@ pub(super) fn spawn(
     base: Option<Arc<Object>>,
     obligation: Obligation,
     tell: oneshot::Sender<Told>,
+    alone: bool,
 ) {
     let running = call.node.metrics().fill_started();
     tokio::spawn(async move {
@@ -64,6 +66,7 @@ pub(super) fn spawn(
             call,
             plan,
             tell: Some(tell),
+            alone,
         }
         .run(base, obligation)
         .await;
@@ -74,6 +77,8 @@ struct Filling {
     call: Call,
     plan: Arc<Plan>,
     tell: Option<oneshot::Sender<Told>>,
+    /// Is the fetch for this request alone, whatever others fetch?
+    alone: bool,
 }
 
 impl Filling {
@@ -89,7 +94,15 @@ impl Filling {
             self.tell(Told::Found("memory"));
             return obligation.refreshed(object);
         }
-        match self.in_redis(base.as_ref()).await {
+        let mut lease = None;
+        let mut found = self.in_redis(base.as_ref()).await;
+        if !is_usable(found.as_ref()) {
+            if let Some(Found::Confirm(object, _)) = found {
+                base = Some(object);
+            }
+            (found, lease) = self.lease(base.as_ref()).await;
+        }
+        match found {
             Some(Found::Fresh(object) | Found::Stale(object)) => {
                 self.tell(Told::Found("redis"));
                 return obligation.refreshed(object);
@@ -141,21 +154,22 @@ impl Filling {
             response_time,
         };
         if response.status() != StatusCode::NOT_MODIFIED {
-            return self.fetched(&received, response, obligation).await;
+            return self.fetched(&received, response, obligation, lease).await;
         }
         match base {
             Some(_) if !is_conditional(&request.headers) => self.unasked_304(obligation),
             Some(base) if validates(&base.headers.to_header_map(), response.headers()) => {
-                self.confirmed(&received, &base, response, obligation).await;
+                self.confirmed(&received, &base, response, obligation, lease)
+                    .await;
             }
-            Some(_) => self.fetched_whole(obligation).await,
+            Some(_) => self.fetched_whole(obligation, lease).await,
             None => self.unasked_304(obligation),
         }
     }
 
     /// The origin confirmed something that this node does not hold (its validator is
     /// another one): asked again, without conditions.
-    async fn fetched_whole(mut self, obligation: Obligation) {
+    async fn fetched_whole(mut self, obligation: Obligation, lease: Option<Lease>) {
         let node = Arc::clone(&self.call.node);
         let request = origin::fetch(&self.call.head, &self.plan, None);
         let request_time = node.clock.now();
@@ -181,7 +195,7 @@ impl Filling {
             request_time,
             response_time: node.clock.now(),
         };
-        self.fetched(&received, response, obligation).await;
+        self.fetched(&received, response, obligation, lease).await;
     }
 
     /// What another fill has put into memory since this request looked. A request that
@@ -222,6 +236,42 @@ impl Filling {
         Some(found)
     }
 
+    /// The lease to fetch; or what another node has fetched meanwhile, if it is of use
+    /// here. Neither: to be fetched without a lease.
+    async fn lease(&self, base: Option<&Arc<Object>>) -> (Option<Found>, Option<Lease>) {
+        let key = self.plan.key.as_str();
+        let redis = match &self.call.node.redis {
+            Some(redis) if !self.alone => redis,
+            _ => return (None, None),
+        };
+        let Some(until) = redis.lease_patience() else {
+            return (None, None);
+        };
+        loop {
+            match redis.lease(key, until).await {
+                Leased::Yours(lease, true) => {
+                    let found = self.in_redis(base).await;
+                    return match is_usable(found.as_ref()) {
+                        // Nobody need wait for it.
+                        true => (found, None),
+                        false => (found, Some(lease)),
+                    };
+                }
+                Leased::Yours(lease, false) => return (None, Some(lease)),
+                Leased::Without => return (None, None),
+                Leased::Wait(mut waiting) => {
+                    if waiting.next().await == Next::Fetch {
+                        return (None, None);
+                    }
+                    let found = self.in_redis(base).await;
+                    if is_usable(found.as_ref()) {
+                        return (found, None);
+                    }
+                }
+            }
+        }
+    }
+
     fn failed(&mut self, obligation: Obligation, error: &UpstreamError) {
         let upstream = self.call.route.upstream.name();
         self.call
@@ -254,6 +304,7 @@ impl Filling {
         base: &Arc<Object>,
         response: Response<OriginBody>,
         obligation: Obligation,
+        lease: Option<Lease>,
     ) {
         let stored = compress::unannounced(base);
         let headers = freshen(&stored, response.headers());
@@ -266,7 +317,7 @@ impl Filling {
                     ..object_of(&self.plan, *head, base.body.clone(), position)
                 };
                 let object = Arc::new(compress::handed_on(&self.call.route, base, object));
-                store::keep(&self.call.node, &object);
+                store::keep(&self.call.node, &object, lease);
                 self.tell(Told::Confirmed);
                 obligation.refreshed(object);
             }
@@ -293,6 +344,7 @@ impl Filling {
         received: &Received<'_>,
         response: Response<OriginBody>,
         obligation: Obligation,
+        lease: Option<Lease>,
     ) {
         let (mut parts, body) = response.into_parts();
         let length = content_length(&parts.headers);
@@ -312,7 +364,7 @@ impl Filling {
                 let upstream = Arc::clone(&self.call.route.upstream);
                 // The generation is let go: the rest is bytes, and may take hours.
                 drop(self);
-                pump(&node, &upstream, obligation.head(head), body).await;
+                pump(&node, &upstream, obligation.head(head), body, lease).await;
             }
             Judged::Store(head) => {
                 let reason = if endless {
@@ -360,6 +412,11 @@ impl Filling {
         });
         obligation.uncacheable();
     }
+}
+
+/// Can it be served as it is, so that nothing has to be fetched?
+fn is_usable(found: Option<&Found>) -> bool {
+    matches!(found, Some(Found::Fresh(_) | Found::Stale(_)))
 }
 
 /// What a mark's verdict rests on: under another policy it means nothing.
@@ -415,7 +472,13 @@ fn content_length(headers: &http::HeaderMap) -> Option<u64> {
 }
 
 /// Moves the body to the readers and, if it is whole and small enough, into the tiers.
-async fn pump(node: &Node, upstream: &Upstream, mut writer: Writer, mut body: OriginBody) {
+async fn pump(
+    node: &Node,
+    upstream: &Upstream,
+    mut writer: Writer,
+    mut body: OriginBody,
+    lease: Option<Lease>,
+) {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
@@ -440,7 +503,7 @@ async fn pump(node: &Node, upstream: &Upstream, mut writer: Writer, mut body: Or
             }
         }
     }
-    let ended = writer.finish(trailers, |object| store::keep(node, object));
+    let ended = writer.finish(trailers, |object| store::keep(node, object, lease));
     match ended {
         Ok(Some(_)) => {}
         Ok(None) => node.metrics().not_stored("too-large"),
@@ -467,6 +530,7 @@ pub(super) fn object_of(
         vary: head.vary,
         tags: head.tags,
         freshness: head.freshness,
+        fetch_took: head.fetch_took,
         memory_until: head.memory_until,
         shared: head.shared,
         position,

@@ -94,7 +94,7 @@ async fn update<B>(
             ..object_of(plan, *head, object.body.clone(), position)
         };
         let fresh = compress::handed_on(&call.route, &object, fresh);
-        store::keep(node, &fresh.into());
+        store::keep(node, &fresh.into(), None);
     }
 }
 

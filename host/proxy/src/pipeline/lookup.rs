@@ -155,10 +155,11 @@ async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fw
                 plan,
                 base.clone(),
                 call.node.fills.alone(&plan.key, begin(call, plan)),
+                true,
             )
         } else {
             match join(call, plan) {
-                Joined::Start(obligation) => start(call, plan, base.clone(), obligation),
+                Joined::Start(obligation) => start(call, plan, base.clone(), obligation, false),
                 Joined::Wait(reader) => (reader, None),
             }
         };
@@ -287,10 +288,18 @@ fn start(
     plan: &Arc<Plan>,
     base: Option<Arc<Object>>,
     obligation: Obligation,
+    alone: bool,
 ) -> (Reader, Option<oneshot::Receiver<Told>>) {
     let reader = obligation.reader();
     let (tell, told) = oneshot::channel();
-    fill::spawn(call.clone(), Arc::clone(plan), base, obligation, tell);
+    fill::spawn(
+        call.clone(),
+        Arc::clone(plan),
+        base,
+        obligation,
+        tell,
+        alone,
+    );
     (reader, Some(told))
 }
 
@@ -298,7 +307,13 @@ fn start(
 fn revalidate_in_background(call: &Call, plan: &Arc<Plan>, object: &Arc<Object>) {
     if let Joined::Start(obligation) = join(call, plan) {
         // Its reader is dropped at once: the fill goes on, since it can be stored.
-        drop(start(call, plan, Some(Arc::clone(object)), obligation));
+        drop(start(
+            call,
+            plan,
+            Some(Arc::clone(object)),
+            obligation,
+            false,
+        ));
     }
 }
 

@@ -182,7 +182,7 @@ impl Keep {
         } = self;
         let object = object_of(&plan, head, body, position);
         if object.status != StatusCode::PARTIAL_CONTENT {
-            return store::keep(&node, &Arc::new(object));
+            return store::keep(&node, &Arc::new(object), None);
         }
         let Some(range) = range else { return };
         if node.log.verdict(&object) == Verdict::Dead {
@@ -203,7 +203,7 @@ impl Keep {
             });
         match &partial.part {
             Some(part) if part.is_whole() => {
-                store::keep(&node, &Arc::new(whole(partial.object)));
+                store::keep(&node, &Arc::new(whole(partial.object)), None);
             }
             _ => {
                 let bytes = partial.object.body.len();

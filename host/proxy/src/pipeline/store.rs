@@ -14,6 +14,7 @@ use weir_semantics::{
 };
 use weir_store::fill::Head;
 use weir_store::log::Verdict;
+use weir_store::redis::Lease;
 use weir_store::{Object, StoredHeaders, Tags};
 
 use super::call::Call;
@@ -216,6 +217,7 @@ pub(super) fn decide_storage(
         vary,
         tags,
         freshness,
+        fetch_took: received.response_time.since(received.request_time),
         memory_until: adjustment
             .memory_lifetime
             .map(|lifetime| received.response_time + lifetime),
@@ -374,7 +376,7 @@ fn refuse(
 }
 
 /// Puts an object into the tiers, unless it was purged while it was fetched.
-pub(super) fn keep(node: &Node, object: &Arc<Object>) {
+pub(super) fn keep(node: &Node, object: &Arc<Object>, lease: Option<Lease>) {
     if node.log.verdict(object) == Verdict::Dead {
         node.metrics().not_stored("purged");
         return;
@@ -385,6 +387,6 @@ pub(super) fn keep(node: &Node, object: &Arc<Object>) {
     if object.shared
         && let Some(redis) = &node.redis
     {
-        redis.put(Arc::clone(object));
+        redis.put(Arc::clone(object), lease);
     }
 }

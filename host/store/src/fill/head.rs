@@ -1,6 +1,7 @@
 //! What is known of a response before its body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use weir_semantics::{Freshness, Timestamp, VaryKey};
@@ -53,6 +54,8 @@ pub struct Head {
     pub tags: Tags,
     /// For how long it may be used.
     pub freshness: Freshness,
+    /// How long the origin took to begin this answer.
+    pub fetch_took: Duration,
     /// When memory lets go of it, if earlier than its life ends.
     pub memory_until: Option<Timestamp>,
     /// Whether it may go to Redis.

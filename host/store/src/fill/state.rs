@@ -94,6 +94,7 @@ impl Fill {
             vary: head.vary.clone(),
             tags: head.tags.clone(),
             freshness: head.freshness,
+            fetch_took: head.fetch_took,
             memory_until: head.memory_until,
             shared: head.shared,
             position: self.begin.position,

@@ -30,6 +30,7 @@ pub(super) fn head() -> Head {
         vary: VaryKey::default(),
         tags: Tags::none(),
         freshness: fresh_for(Duration::from_secs(60)),
+        fetch_took: Duration::ZERO,
         memory_until: None,
         shared: true,
         policy: None,

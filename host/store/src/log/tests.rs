@@ -129,6 +129,7 @@ fn object(key: Key, tags: &[&str], position: Position) -> Object {
             immutable: false,
             heuristic: false,
         },
+        fetch_took: Duration::ZERO,
         memory_until: None,
         shared: true,
         position,

@@ -12,6 +12,9 @@ const KEY: &str = "http://api.example.org|user:profile:42";
 /// What was encoded when version 1 was released. It is never written again.
 static VERSION_1: &[u8] = include_bytes!("../../tests/fixtures/record-v1.bin");
 
+/// The same of version 2.
+static VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/record-v2.bin");
+
 fn full() -> Object {
     Object {
         url: "http://api.example.org/users/42?full=1".into(),
@@ -35,6 +38,7 @@ fn full() -> Object {
             immutable: true,
             ..fresh_for(Duration::from_secs(300))
         },
+        fetch_took: Duration::from_millis(21),
         memory_until: Some(NOW + Duration::from_secs(10)),
         position: Position {
             epoch: 0x0123_4567_89ab_cdef,
@@ -71,17 +75,85 @@ fn assert_same(read: &Object, written: &Object) {
 #[test]
 fn version_1_is_read_for_ever() {
     let record = Bytes::from_static(VERSION_1);
-    assert_same(&decode(&record, KEY).unwrap(), &full());
+    let written = Object {
+        fetch_took: Duration::ZERO,
+        ..full()
+    };
+    assert_same(&decode(&record, KEY).unwrap(), &written);
     assert_eq!(key_of(&record).unwrap().as_str(), KEY);
 }
 
 #[test]
-fn version_1_is_what_is_written() {
+fn version_2_is_read_for_ever_and_is_what_is_written() {
+    let record = Bytes::from_static(VERSION_2);
+    assert_same(&decode(&record, KEY).unwrap(), &full());
+    assert_eq!(key_of(&record).unwrap().as_str(), KEY);
     assert_eq!(
         encode(&full()),
-        VERSION_1,
+        VERSION_2,
         "a change of the format is a new version"
     );
+}
+
+#[test]
+fn a_compressed_body_reads_back_and_one_that_would_not_shrink_stays_as_it_is() {
+    for body in [vec![b'a'; 50_000], b"{\"n\": 1}".repeat(9_000)] {
+        let object = Object {
+            body: body.into(),
+            ..full()
+        };
+        let packed = Packed::compressed(&object.body);
+        let record = encode_packed(&object, &packed);
+        assert!(record.len() < object.body.len() / 10);
+        assert_same(&decode(&record, KEY).unwrap(), &object);
+    }
+    let noise: Vec<u8> = (0..5_000).map(|_| fastrand::u8(..)).collect();
+    let noise = Bytes::from(noise);
+    assert_eq!(Packed::compressed(&noise).bytes(), &noise);
+}
+
+#[test]
+fn a_compressed_body_is_not_believed_about_its_length() {
+    let object = Object {
+        body: Bytes::from(vec![b'a'; 50_000]),
+        ..full()
+    };
+    let packed = Packed::compressed(&object.body);
+    let record = encode_packed(&object, &packed).to_vec();
+    for lie in [0_u64, 49_999, 50_001, u64::MAX] {
+        let mut forged = record.clone();
+        forged[HEADER_BYTES + 1..HEADER_BYTES + 9].copy_from_slice(&lie.to_le_bytes());
+        assert_eq!(
+            decode(&seal(forged), KEY).err(),
+            Some(RecordError::Field("compressed body")),
+            "{lie}"
+        );
+    }
+}
+
+#[test]
+fn a_body_in_chunks_is_put_together_from_all_of_them_in_order_and_from_nothing_else() {
+    let body: Vec<u8> = (0..3 * CHUNK_BYTES + 7).map(|_| fastrand::u8(..)).collect();
+    let object = Object {
+        body: body.into(),
+        ..full()
+    };
+    let packed = Packed::plain(&object.body);
+    assert!(packed.wants_chunks());
+    let record = encode_beside_chunks(&object, &packed, 77);
+    let Decoded::InChunks(read, chunks) = read(&record, KEY).unwrap() else {
+        panic!("the body is not in the record");
+    };
+    assert!(read.body.is_empty());
+    assert_eq!((chunks.fill, chunks.count()), (77, 4));
+    assert_eq!(Chunks::peek(&record[..PEEK_BYTES]), Some(chunks));
+    assert!(decode(&record, KEY).is_err());
+    let mut parts: Vec<Bytes> = packed.chunks().collect();
+    assert_eq!(chunks.assemble(&parts).unwrap(), object.body);
+    assert_eq!(chunks.assemble(&parts[1..]), Err(RecordError::Length));
+    parts.swap(0, 1);
+    assert_eq!(chunks.assemble(&parts), Err(RecordError::Checksum));
+    assert_eq!(Chunks::peek(&encode(&full())[..PEEK_BYTES]), None);
 }
 
 #[test]
@@ -90,17 +162,17 @@ fn says_what_is_wrong() {
     assert_eq!(read(b"", KEY), Some(RecordError::Magic));
     assert_eq!(read(b"{\"json\": true}", KEY), Some(RecordError::Magic));
     assert_eq!(
-        read(VERSION_1, "http://other.example.org|user:profile:42"),
+        read(VERSION_2, "http://other.example.org|user:profile:42"),
         Some(RecordError::Key)
     );
     assert_eq!(
-        read(&VERSION_1[..VERSION_1.len() - 1], KEY),
+        read(&VERSION_2[..VERSION_2.len() - 1], KEY),
         Some(RecordError::Length)
     );
-    let mut other = VERSION_1.to_vec();
-    other[4] = 2;
-    assert_eq!(read(&other, KEY), Some(RecordError::Version(2)));
-    let mut other = VERSION_1.to_vec();
+    let mut other = VERSION_2.to_vec();
+    other[4] = 3;
+    assert_eq!(read(&other, KEY), Some(RecordError::Version(3)));
+    let mut other = VERSION_2.to_vec();
     *other.last_mut().unwrap() ^= 1;
     assert_eq!(read(&other, KEY), Some(RecordError::Checksum));
 }
@@ -108,7 +180,7 @@ fn says_what_is_wrong() {
 #[test]
 fn a_header_that_would_split_the_response_is_refused() {
     // As someone who can write to Redis would forge it, checksum included.
-    let mut forged = VERSION_1.to_vec();
+    let mut forged = VERSION_2.to_vec();
     let at = forged
         .windows(4)
         .position(|bytes| bytes == b"json")
@@ -129,8 +201,8 @@ fn a_large_body_is_not_copied() {
     let record = encode(&large);
     let body = decode(&record, KEY).unwrap().body;
     assert!(record.as_ptr_range().contains(&body.as_ptr()));
-    let small = decode(&Bytes::from_static(VERSION_1), KEY).unwrap().body;
-    assert!(!VERSION_1.as_ptr_range().contains(&small.as_ptr()));
+    let small = decode(&Bytes::from_static(VERSION_2), KEY).unwrap().body;
+    assert!(!VERSION_2.as_ptr_range().contains(&small.as_ptr()));
 }
 
 fn objects() -> impl Strategy<Value = Object> {
@@ -177,6 +249,7 @@ fn objects() -> impl Strategy<Value = Object> {
                     heuristic: flags[3],
                     ..base.freshness
                 },
+                fetch_took: Duration::from_millis(times.1),
                 memory_until: times.3.map(Timestamp::from_millis),
                 body: body.into(),
                 position: Position {

@@ -23,6 +23,11 @@ pub struct RedisConfig {
     pub failures: u32,
     /// Larger objects, as records, stay out of Redis, in bytes.
     pub max_object: usize,
+    /// Bodies from this length on, in bytes, are compressed with zstd where that saves
+    /// something and the origin has not done it. Absent: none are.
+    pub compress_above: Option<usize>,
+    /// How long one node waits for an object that another one fetches; zero: not at all.
+    pub lease: Duration,
     /// How many objects wait to be written, at most.
     pub queue_objects: usize,
     /// How many bytes of objects wait to be written, at most.
@@ -44,6 +49,8 @@ impl RedisConfig {
             background_deadline: Duration::from_millis(500),
             failures: 5,
             max_object: 8 * 1_024 * 1_024,
+            compress_above: None,
+            lease: Duration::from_secs(3),
             queue_objects: 1_024,
             queue_bytes: 64 * 1_024 * 1_024,
             stream_entries: 32_768,

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `PREFIX:{KEY}` | an object without Vary, or the index of its variants |
 //! | `PREFIX:{KEY}:v:HASH` | one variant |
+//! | `PREFIX:{KEY}:c:FILL:N` | a piece of a long body |
+//! | `PREFIX:{KEY}:lease` | which node fetches the object |
 //! | `PREFIX:{namespace:key}:kv` | a value, counter, set or queue of a policy |
 //! | `PREFIX:{ratelimit:bucket:client}:rl` | the state of a rate limit |
 //! | `PREFIX:{log}:…` | the invalidation log |
@@ -36,6 +38,16 @@ impl Keys {
 
     pub(crate) fn variant(&self, key: &str, hash: u128) -> String {
         format!("{}:{{{key}}}:v:{hash:032x}", self.prefix)
+    }
+
+    /// A piece of the body that was written under the name `fill`.
+    pub(crate) fn chunk(&self, key: &str, fill: u64, number: u64) -> String {
+        format!("{}:{{{key}}}:c:{fill:016x}:{number}", self.prefix)
+    }
+
+    /// Which node fetches the object.
+    pub(crate) fn lease(&self, key: &str) -> String {
+        format!("{}:{{{key}}}:lease", self.prefix)
     }
 
     pub(crate) fn kv(&self, namespace: &str, key: &str) -> String {

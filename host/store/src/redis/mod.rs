@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 mod breaker;
+mod chunks;
 pub(crate) mod client;
 mod config;
 mod error;
@@ -18,6 +20,7 @@ mod follower;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod keys;
+mod lease;
 mod pool;
 mod sequencer;
 mod state;
@@ -28,6 +31,7 @@ mod writer;
 
 pub use config::{ConfigError, RedisConfig};
 pub use error::CallError;
+pub use lease::{Lease, Leased, Next, Waiting};
 pub use state::RedisState;
 pub use stats::{Count, PoolState, RedisStats};
 
@@ -45,6 +49,7 @@ use writer::Writer;
 pub struct Redis {
     tier: Tier,
     writer: Arc<Writer>,
+    lease_patience: Duration,
     tasks: [AbortHandle; 2],
 }
 
@@ -76,6 +81,7 @@ impl Redis {
         Ok(Self {
             tier: Tier { client, keys, log },
             writer,
+            lease_patience: config.lease,
             tasks,
         })
     }
@@ -102,9 +108,21 @@ impl Redis {
 
     /// Queues an object to be written, with a TTL of what is left of its life and its
     /// stale windows. Drops it, and counts that, when it is too large or the queue full.
-    /// An object that is not [`shared`](Object::shared) is left out.
-    pub fn put(&self, object: Arc<Object>) {
-        self.writer.put(object, &self.tier.client);
+    /// An object that is not [`shared`](Object::shared) is left out. A lease ends when the
+    /// object has been written, or was dropped.
+    pub fn put(&self, object: Arc<Object>, lease: Option<Lease>) {
+        self.writer.put(object, lease, &self.tier.client);
+    }
+
+    /// Until when one who is refused a lease now may wait. Absent: leases are not used.
+    pub fn lease_patience(&self) -> Option<Instant> {
+        let patience = self.lease_patience;
+        (!patience.is_zero()).then(|| Instant::now() + patience)
+    }
+
+    /// Asks for the lease of the object under this key, which Redis's tier did not have.
+    pub async fn lease(&self, key: &str, until: Instant) -> Leased {
+        lease::take(&self.tier.client, &self.tier.keys, key, until).await
     }
 
     /// Waits until everything queued so far has been written or dropped, at most `within`.

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use weir_semantics::Timestamp;
 
+use super::chunks;
 use super::client::{Client, Patience};
 use super::error::CallError;
 use super::keys::Keys;
 use super::variants;
 use crate::log::{Log, Verdict};
-use crate::record::{self, RecordError};
+use crate::record::{self, Chunks, Decoded, RecordError};
 use crate::{Object, Position};
 
 /// The reading side of the tier.
@@ -29,7 +30,7 @@ type LogState = (Option<u64>, Option<u64>);
 /// What stands under one key.
 enum Found {
     Nothing,
-    Object(Box<Object>),
+    Object(Box<Object>, Option<Chunks>),
     /// The index of variants.
     Index(Bytes),
 }
@@ -58,22 +59,56 @@ impl Tier {
         let base = self.keys.object(key);
         let index = match self.read(vec![base.clone()], key).await?.pop() {
             None | Some(Found::Nothing) => return Ok(None),
-            Some(Found::Object(object)) => return Ok(suits(object, request)),
+            Some(Found::Object(object, chunks)) => {
+                return self.whole(suits(object, chunks, request), &base).await;
+            }
             Some(Found::Index(index)) => index,
         };
         let Some(selected) = variants::candidates(&index, request) else {
             self.discard(&base).await;
             return Ok(None);
         };
-        let names = selected
+        let names: Vec<String> = selected
             .iter()
             .map(|vary| self.keys.variant(key, variants::hash(vary)))
             .collect();
-        let found = self.read(names, key).await?;
-        Ok(found.into_iter().find_map(|found| match found {
-            Found::Object(object) => suits(object, request),
+        let found = self.read(names.clone(), key).await?;
+        let mut found = found.into_iter().zip(&names);
+        let suitable = found.find_map(|(found, name)| match found {
+            Found::Object(object, chunks) => Some((suits(object, chunks, request)?, name)),
             Found::Nothing | Found::Index(_) => None,
-        }))
+        });
+        match suitable {
+            Some((suitable, name)) => self.whole(Some(suitable), name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The object with its body, wherever that is. `name` is its record's.
+    async fn whole(
+        &self,
+        found: Option<(Box<Object>, Option<Chunks>)>,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, CallError> {
+        let Some((mut object, chunks)) = found else {
+            return Ok(None);
+        };
+        let Some(chunks) = chunks else {
+            return Ok(Some(Arc::from(object)));
+        };
+        let key = object.key.as_str();
+        match chunks::gather(&self.client, &self.keys, key, chunks).await? {
+            chunks::Gathered::Body(body) => {
+                object.body = body;
+                Ok(Some(Arc::from(object)))
+            }
+            chunks::Gathered::Gone => Ok(None),
+            chunks::Gathered::Damaged(error) => {
+                tracing::warn!(%error, key = name, "a body in Redis is unusable; deleted");
+                self.discard(name).await;
+                Ok(None)
+            }
+        }
     }
 
     /// Reads keys, and after them where the log stands. What is purged counts as absent.
@@ -130,9 +165,13 @@ impl Tier {
         if variants::is_index(&value) {
             return Found::Index(value);
         }
-        match record::decode(&value, key) {
-            Ok(object) if self.log.verdict(&object) == Verdict::Dead => Found::Nothing,
-            Ok(object) => Found::Object(Box::new(object)),
+        let decoded = record::read(&value, key).map(|decoded| match decoded {
+            Decoded::Whole(object) => (object, None),
+            Decoded::InChunks(object, chunks) => (object, Some(chunks)),
+        });
+        match decoded {
+            Ok((object, _)) if self.log.verdict(&object) == Verdict::Dead => Found::Nothing,
+            Ok((object, chunks)) => Found::Object(object, chunks),
             // While a fleet is upgraded, its nodes write different versions.
             Err(RecordError::Version(_)) => Found::Nothing,
             Err(error) => {
@@ -154,6 +193,10 @@ impl Tier {
 }
 
 /// The object, if it answers this request. RFC 9111 section 4.1.
-fn suits(object: Box<Object>, request: &HeaderMap) -> Option<Arc<Object>> {
-    object.vary.matches(request).then(|| Arc::from(object))
+fn suits(
+    object: Box<Object>,
+    chunks: Option<Chunks>,
+    request: &HeaderMap,
+) -> Option<(Box<Object>, Option<Chunks>)> {
+    object.vary.matches(request).then_some((object, chunks))
 }

@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
-use ::redis::{Script, pipe};
+use ::redis::{Script, cmd, pipe};
 use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::client::{Client, Patience};
 use super::config::RedisConfig;
+use super::error::CallError;
 use super::keys::Keys;
-use super::variants;
+use super::lease::Lease;
+use super::{chunks, variants};
+use crate::Object;
 use crate::log::{Log, Verdict};
-use crate::{Object, record};
+use crate::record::{self, Packed};
 
 static PUT_VARIANT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/put_variant.lua")));
@@ -24,6 +28,9 @@ const BATCH_OBJECTS: usize = 64;
 /// How many bytes go into one step, unless one object has more.
 const BATCH_BYTES: usize = 1_024 * 1_024;
 
+/// Longer bodies are compressed on a thread of their own, in bytes.
+const INLINE_COMPRESSION: usize = 64 * 1_024;
+
 /// A bounded queue of objects to be written. What does not fit is dropped and counted:
 /// the tier is a cache, and the request that made the object does not wait.
 #[derive(Debug)]
@@ -32,22 +39,29 @@ pub(super) struct Writer {
     filled: Notify,
     emptied: Notify,
     max_object: usize,
+    compress_above: Option<usize>,
     max_objects: usize,
     max_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    objects: VecDeque<Arc<Object>>,
+    objects: VecDeque<Queued>,
     bytes: usize,
     /// Objects that were taken out and are being written.
     in_hand: usize,
 }
 
+/// An object, and the lease that ends when it is written or dropped.
+type Queued = (Arc<Object>, Option<Lease>);
+
 /// An object ready to be written.
 struct Ready {
     object: Arc<Object>,
+    lease: Option<Lease>,
     record: Bytes,
+    /// What stands beside the record, and the name of this writing.
+    chunks: Option<(Packed, u64)>,
     ttl_millis: u64,
 }
 
@@ -58,13 +72,14 @@ impl Writer {
             filled: Notify::new(),
             emptied: Notify::new(),
             max_object: config.max_object,
+            compress_above: config.compress_above,
             max_objects: config.queue_objects,
             max_bytes: config.queue_bytes,
         }
     }
 
     /// Queues an object, unless it is too large, too much, or not to be shared.
-    pub(super) fn put(&self, object: Arc<Object>, client: &Client) {
+    pub(super) fn put(&self, object: Arc<Object>, lease: Option<Lease>, client: &Client) {
         if !object.shared {
             return;
         }
@@ -79,7 +94,7 @@ impl Writer {
             return;
         }
         queue.bytes += weight;
-        queue.objects.push_back(object);
+        queue.objects.push_back((object, lease));
         drop(queue);
         self.filled.notify_one();
     }
@@ -120,30 +135,33 @@ impl Writer {
         }
     }
 
-    fn take(&self) -> Vec<Arc<Object>> {
+    fn take(&self) -> Vec<Queued> {
         let mut queue = self.queue.lock();
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_OBJECTS && bytes < BATCH_BYTES {
-            let Some(object) = queue.objects.pop_front() else {
+            let Some(queued) = queue.objects.pop_front() else {
                 break;
             };
-            bytes += object.weight() as usize;
-            batch.push(object);
+            bytes += queued.0.weight() as usize;
+            batch.push(queued);
         }
         queue.bytes = queue.bytes.saturating_sub(bytes);
         queue.in_hand = batch.len();
         batch
     }
 
-    async fn write(&self, batch: Vec<Arc<Object>>, client: &Client, keys: &Keys, log: &Log) {
+    async fn write(&self, batch: Vec<Queued>, client: &Client, keys: &Keys, log: &Log) {
         let mut plain = pipe();
-        let mut plain_count = 0;
-        for object in batch {
-            let Some(ready) = self.prepare(object, client, log) else {
+        let mut together = Vec::new();
+        for queued in batch {
+            let Some(ready) = self.prepare(queued, client, log).await else {
                 continue;
             };
-            if ready.object.vary.is_empty() {
+            if let Some((body, fill)) = &ready.chunks {
+                let written = write_chunked(&ready, (body, *fill), client, keys).await;
+                ended(client, [ready.lease], written.is_ok());
+            } else if ready.object.vary.is_empty() {
                 plain
                     .cmd("SET")
                     .arg(keys.object(ready.object.key.as_str()))
@@ -151,40 +169,95 @@ impl Writer {
                     .arg("PX")
                     .arg(ready.ttl_millis)
                     .ignore();
-                plain_count += 1;
+                together.push(ready.lease);
             } else {
-                write_variant(&ready, client, keys).await;
+                let written = write_variant(&ready, client, keys).await;
+                ended(client, [ready.lease], written.is_ok());
             }
         }
-        if plain_count > 0 {
+        if !together.is_empty() {
             let written: Result<(), _> = client.pipeline(&plain, Patience::Background).await;
-            count(client, plain_count, written.is_ok());
+            ended(client, together, written.is_ok());
         }
     }
 
-    /// The record of an object that is still worth writing.
-    fn prepare(&self, object: Arc<Object>, client: &Client, log: &Log) -> Option<Ready> {
+    /// An object that is still worth writing.
+    async fn prepare(&self, (object, lease): Queued, client: &Client, log: &Log) -> Option<Ready> {
         let left = object.freshness.retain_until().since(client.now());
         let ttl_millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         if ttl_millis == 0 || log.verdict(&object) == Verdict::Dead {
             client.stats().dropped_dead.one();
             return None;
         }
-        let record = record::encode(&object);
-        if record.len() > self.max_object {
+        let body = self.pack(&object).await;
+        let fill = body.wants_chunks().then(|| fastrand::u64(..));
+        let (record, beside) = match fill {
+            Some(fill) => {
+                let record = record::encode_beside_chunks(&object, &body, fill);
+                (record, body.bytes().len())
+            }
+            None => (record::encode_packed(&object, &body), 0),
+        };
+        if record.len() + beside > self.max_object {
             client.stats().dropped_large.one();
             return None;
         }
         // Redis adds it to its own clock, and refuses a sum that does not fit.
         Some(Ready {
             object,
+            lease,
             record,
+            chunks: fill.map(|fill| (body, fill)),
             ttl_millis: ttl_millis.min(1 << 52),
         })
     }
+
+    async fn pack(&self, object: &Arc<Object>) -> Packed {
+        let worth_it = self
+            .compress_above
+            .is_some_and(|above| object.body.len() >= above)
+            && object.headers.get(&CONTENT_ENCODING).is_none();
+        if !worth_it {
+            return Packed::plain(&object.body);
+        }
+        if object.body.len() <= INLINE_COMPRESSION {
+            return Packed::compressed(&object.body);
+        }
+        let body = object.body.clone();
+        let compressed = tokio::task::spawn_blocking(move || Packed::compressed(&body)).await;
+        compressed.unwrap_or_else(|_| Packed::plain(&object.body))
+    }
 }
 
-async fn write_variant(ready: &Ready, client: &Client, keys: &Keys) {
+/// The chunks first, the record last: what is half written is found by nobody.
+async fn write_chunked(
+    ready: &Ready,
+    chunks: (&Packed, u64),
+    client: &Client,
+    keys: &Keys,
+) -> Result<(), CallError> {
+    let key = ready.object.key.as_str();
+    chunks::write(client, keys, key, chunks, ready.ttl_millis).await?;
+    let name = match ready.object.vary.is_empty() {
+        true => keys.object(key),
+        false => keys.variant(key, variants::hash(&ready.object.vary)),
+    };
+    let replaced = chunks::replaced(client, &name).await;
+    if ready.object.vary.is_empty() {
+        let mut set = cmd("SET");
+        set.arg(&name).arg(&ready.record[..]);
+        set.arg("PX").arg(ready.ttl_millis);
+        let () = client.command(&set, Patience::Background).await?;
+    } else {
+        write_variant(ready, client, keys).await?;
+    }
+    if let Some(replaced) = replaced {
+        chunks::let_go(client, keys, key, replaced).await;
+    }
+    Ok(())
+}
+
+async fn write_variant(ready: &Ready, client: &Client, keys: &Keys) -> Result<(), CallError> {
     let key = ready.object.key.as_str();
     let mut call = PUT_VARIANT.prepare_invoke();
     call.key(keys.object(key))
@@ -193,14 +266,20 @@ async fn write_variant(ready: &Ready, client: &Client, keys: &Keys) {
         .arg(&ready.record[..])
         .arg(ready.ttl_millis)
         .arg(variants::MAX_SETS);
-    let written: Result<u64, _> = client.script(&call, Patience::Background).await;
-    count(client, 1, written.is_ok());
+    let _: u64 = client.script(&call, Patience::Background).await?;
+    Ok(())
 }
 
-fn count(client: &Client, objects: u64, written: bool) {
-    if written {
-        client.stats().written.add(objects);
-    } else {
-        client.stats().dropped_failed.add(objects);
+/// Counts objects that were written, or were not, and ends their leases.
+fn ended(client: &Client, leases: impl IntoIterator<Item = Option<Lease>>, written: bool) {
+    for lease in leases {
+        if written {
+            client.stats().written.one();
+            if let Some(lease) = lease {
+                lease.written();
+            }
+        } else {
+            client.stats().dropped_failed.one();
+        }
     }
 }

@@ -7,7 +7,9 @@
     reason = "clippy knows functions marked as tests, but not what they call"
 )]
 
+mod chunks;
 mod kv;
+mod lease;
 mod log;
 mod outage;
 mod rate_limit;
@@ -100,6 +102,7 @@ fn object(id: &str, tags: &[&str], position: Position) -> Object {
             immutable: false,
             heuristic: false,
         },
+        fetch_took: Duration::ZERO,
         memory_until: None,
         shared: true,
         position,
@@ -111,7 +114,7 @@ fn object(id: &str, tags: &[&str], position: Position) -> Object {
 
 /// Writes an object and waits until it is in Redis.
 async fn put(redis: &Redis, object: Object) {
-    redis.put(Arc::new(object));
+    redis.put(Arc::new(object), None);
     assert!(redis.drained(PATIENCE).await, "the queue has been written");
 }
 

@@ -86,7 +86,7 @@ async fn a_node_starts_without_redis_and_joins_when_it_comes() {
     server.kill();
     let redis = Redis::start(&config(&server), Limits::default(), CLOCK.clone()).unwrap();
     assert!(matches!(try_get(&redis).await, Err(CallError::Down)));
-    redis.put(Arc::new(object("1", &[], redis.log().position())));
+    redis.put(Arc::new(object("1", &[], redis.log().position())), None);
     assert!(is_down(&redis));
     server.restart();
     assert!(redis.joined(PATIENCE).await);
@@ -192,11 +192,8 @@ async fn the_queue_is_bounded_and_counts_what_it_drops() {
     server.kill();
     until_down(&redis).await;
     for id in 0..25 {
-        redis.put(Arc::new(object(
-            &id.to_string(),
-            &[],
-            redis.log().position(),
-        )));
+        let object = object(&id.to_string(), &[], redis.log().position());
+        redis.put(Arc::new(object), None);
     }
     // One batch may be in the writer's hands when Redis goes away.
     assert!(

@@ -194,6 +194,10 @@ pub(crate) struct Redis {
     pub(crate) max_object: u64,
     /// Bytes that may wait to be written.
     pub(crate) queue: u64,
+    /// Bodies from this size on, in bytes, are compressed.
+    pub(crate) compress_above: Option<u64>,
+    /// How long a node waits for another one's fetch; zero: not at all.
+    pub(crate) lease: Duration,
     /// How long the number of upgraded connections stands in Redis; zero: it is not told.
     pub(crate) connections_ttl: Duration,
 }

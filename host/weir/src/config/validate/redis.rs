@@ -73,6 +73,8 @@ pub(super) fn resolve(
         coherence_window: value(&raw.coherence_window)?,
         max_object: bytes(&raw.max_object)?,
         queue: bytes(&raw.queue)?,
+        compress_above: bytes(&raw.compress_above),
+        lease: value(&raw.lease)?,
         connections_ttl: value(&raw.connections_ttl)?,
     })
 }

@@ -1,0 +1,76 @@
+//! One fetch in the fleet.
+
+use weir_store::redis::{Lease, Leased, Next, Waiting};
+
+use super::*;
+
+async fn ask(redis: &Redis) -> Leased {
+    let until = redis.lease_patience().expect("leases are on");
+    redis.lease(key("a.example", "1").as_str(), until).await
+}
+
+async fn taken(redis: &Redis) -> Lease {
+    match ask(redis).await {
+        Leased::Yours(lease, false) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn refused(redis: &Redis) -> Waiting {
+    match ask(redis).await {
+        Leased::Wait(waiting) => waiting,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_one_who_waits_finds_what_the_holder_wrote() {
+    let server = Server::start();
+    let (one, two) = (node(&server).await, node(&server).await);
+    let lease = taken(&one).await;
+    let mut waiting = refused(&two).await;
+    let object = object("1", &[], one.log().position());
+    one.put(Arc::new(object), Some(lease));
+    assert_eq!(waiting.next().await, Next::LookUp);
+    assert!(get(&two, "1").await.is_some());
+    // Whoever comes later is told that something is there.
+    assert!(matches!(ask(&two).await, Leased::Yours(_, true)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_what_will_not_be_shared() {
+    let server = Server::start();
+    let (one, two) = (node(&server).await, node(&server).await);
+    let lease = taken(&one).await;
+    let mut waiting = refused(&two).await;
+    drop(lease);
+    assert_eq!(waiting.next().await, Next::Fetch);
+    assert!(matches!(ask(&two).await, Leased::Without));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_outlives_its_time_while_its_holder_lives_and_ends_with_its_holder() {
+    let server = Server::start();
+    let (one, two) = (node(&server).await, node(&server).await);
+    let lease = taken(&one).await;
+    // Longer than a lease stands by itself: it was renewed.
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    let mut waiting = refused(&two).await;
+    // As by kill -9: nothing renews it any more, nothing ends it.
+    lease.abandon();
+    assert_eq!(waiting.next().await, Next::LookUp);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patience_ends_and_so_does_redis() {
+    let mut server = Server::start();
+    let config = RedisConfig {
+        lease: Duration::from_millis(200),
+        ..config(&server)
+    };
+    let redis = node_with(&config, Limits::default()).await;
+    let _lease = taken(&redis).await;
+    assert_eq!(refused(&redis).await.next().await, Next::Fetch);
+    server.kill();
+    assert!(matches!(ask(&redis).await, Leased::Without));
+}
