@@ -4,10 +4,9 @@ use std::sync::atomic::Ordering;
 
 use weir_semantics::Timestamp;
 
-use super::fleet::{Entry, EntryMark, Purge, Raised, Snapshot, Standing};
-use super::selector::{Selector, Target};
+use super::fleet::{Entry, EntryMark, Raised, Snapshot, Standing};
+use super::selector::Selector;
 use super::{Log, State};
-use crate::Position;
 
 /// What became of an entry of the fleet's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,56 +97,9 @@ impl Log {
         }
     }
 
-    /// Applies a purge that Redis did not take to this node, and keeps it for Redis if
-    /// there is one. Returns the position after it, and the sequence to which its
-    /// counters had been raised before.
-    pub(super) fn keep(&self, purge: Purge, now: Timestamp) -> (Position, u64) {
-        let mut pending = self.0.pending.lock();
-        let mut state = self.0.state.write();
-        let raises = purge.raises();
-        let earlier = state.node.highest(&raises);
-        state.node_sequence += 1;
-        let sequence = state.node_sequence;
-        for raise in &raises {
-            state
-                .node
-                .raise(raise, sequence, Timestamp::from_millis(purge.at), now);
-        }
-        if self.0.fleet.is_some() {
-            pending.push_back(purge);
-            if pending.len() > self.0.limits.pending {
-                tracing::warn!(
-                    purges = pending.len(),
-                    "too many purges wait for Redis; they become one purge of everything"
-                );
-                let all = Purge::new(vec![Selector::new(Target::All)], now);
-                for raise in all.raises() {
-                    state.node.raise(&raise, sequence, now, now);
-                }
-                pending.clear();
-                pending.push_back(all);
-            }
-        }
-        self.changed();
-        (state.position(), earlier)
-    }
-
-    /// Redis has taken this purge. With the last one gone, the node's own marks go too:
-    /// the fleet's cover them, being newer than any object that they killed.
-    pub(super) fn taken(&self, id: &str) {
-        let mut pending = self.0.pending.lock();
-        // It may have been collapsed into another in the meantime.
-        if pending.front().is_some_and(|purge| purge.id == id) {
-            pending.pop_front();
-        }
-        if pending.is_empty() {
-            self.0.state.write().node.clear();
-        }
-    }
-
     /// Called with the state locked, so that no verdict on the old state is remembered
     /// under the new version.
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.0.version.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -32,6 +32,11 @@ impl Purge {
         }
     }
 
+    /// The bytes that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        self.selectors.iter().map(Selector::size).sum::<usize>() + 64
+    }
+
     pub(crate) fn raises(&self) -> Vec<Raise> {
         self.selectors.iter().flat_map(Selector::raises).collect()
     }

@@ -8,7 +8,7 @@ use weir_semantics::Timestamp;
 use super::Limits;
 use super::name::{BUCKETS, Kinds, bucket};
 use super::prefixes::Prefixes;
-use super::selector::{Counter, Raise};
+use super::selector::{Counter, PrefixName, Raise};
 use super::subject::Subject;
 use super::timeline::Timeline;
 
@@ -120,15 +120,17 @@ impl Table {
         self.timeline.note(sequence, now);
         match &raise.counter {
             Counter::Named(name) => self.raise_named(name.hash, name.kinds, mark, now),
-            Counter::Prefix(name) => {
-                self.prefixes.raise(name, mark);
-                while self.prefixes.len() > self.limits.prefixes {
-                    let Some(gone) = self.prefixes.collapse_oldest() else {
-                        break;
-                    };
-                    self.raise_named(gone.fallback.hash, gone.fallback.kinds, gone.mark, now);
-                }
-            }
+            Counter::Prefix(name) => self.raise_prefix(name, mark, now),
+        }
+    }
+
+    fn raise_prefix(&mut self, name: &PrefixName, mark: Mark, now: Timestamp) {
+        self.prefixes.raise(name, mark);
+        while self.prefixes.len() > self.limits.prefixes {
+            let Some(gone) = self.prefixes.collapse_oldest() else {
+                break;
+            };
+            self.raise_named(gone.fallback.hash, gone.fallback.kinds, gone.mark, now);
         }
     }
 
@@ -152,6 +154,48 @@ impl Table {
             }
         }
         bucket.marks.insert(hash, mark);
+    }
+
+    /// The counter with this hash as it was written down.
+    pub(super) fn restore(&mut self, hash: u64, mark: Mark, now: Timestamp) {
+        self.newest = self.newest.max(mark.newest());
+        self.raise_named(hash, Kinds::default(), mark, now);
+    }
+
+    /// The prefix as it was written down.
+    pub(super) fn restore_prefix(&mut self, name: &PrefixName, mark: Mark, now: Timestamp) {
+        self.newest = self.newest.max(mark.newest());
+        self.raise_prefix(name, mark, now);
+    }
+
+    /// All has been restored: what was of these kinds, and was there by now.
+    pub(super) fn restored(&mut self, kinds: Kinds, now: Timestamp) {
+        self.kinds = kinds;
+        if self.newest > 0 {
+            self.timeline.note(self.newest, now);
+        }
+    }
+
+    pub(super) fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
+    pub(super) fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
+    }
+
+    /// Visits every counter that is found by its hash.
+    pub(super) fn each_mark(&self, mut visit: impl FnMut(u64, Mark)) {
+        for bucket in &self.buckets {
+            for (hash, mark) in &bucket.marks {
+                visit(*hash, *mark);
+            }
+        }
+    }
+
+    /// The floor of each bucket.
+    pub(super) fn floors(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.buckets.iter().map(|bucket| bucket.floor).enumerate()
     }
 
     /// Raises the floor of one bucket: someone else forgot a mark of it.

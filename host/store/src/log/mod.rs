@@ -10,7 +10,6 @@
 //! own: what the fleet's log says arrives through [`Fleet`], so that a simulator can
 //! drive it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,8 +21,10 @@ use crate::{Key, Object, Position, Tags};
 
 mod apply;
 mod fleet;
+mod journal;
 mod marks;
 mod name;
+mod pending;
 mod prefixes;
 mod receipt;
 mod selector;
@@ -33,6 +34,7 @@ mod timeline;
 
 pub use apply::Applied;
 pub use fleet::{Entry, EntryMark, Fleet, FleetUnavailable, Purge, Sequenced, Snapshot, Standing};
+pub use journal::{Journal, JournalError, Written};
 pub use receipt::{Receipt, Scope};
 pub use selector::{MAX_PREFIX_BYTES, Selector, Target};
 
@@ -40,6 +42,7 @@ pub(crate) use fleet::Raised;
 pub(crate) use selector::Raise;
 
 use marks::Table;
+use pending::Pending;
 use subject::Subject;
 
 /// Bounds of a log.
@@ -51,6 +54,8 @@ pub struct Limits {
     pub prefixes: usize,
     /// How many purges wait for Redis; beyond it they become one purge of everything.
     pub pending: usize,
+    /// How many bytes of selectors wait for Redis, about; beyond it likewise.
+    pub pending_bytes: usize,
     /// No object lives longer than this, its stale windows included.
     pub longest_life: Duration,
     /// How long an object may be served from memory without word from the fleet.
@@ -63,6 +68,7 @@ impl Default for Limits {
             counters: 128 * 1_024,
             prefixes: 1_000,
             pending: 10_000,
+            pending_bytes: 16 << 20,
             longest_life: Duration::from_secs(366 * 24 * 3_600),
             coherence_window: Duration::from_secs(2),
         }
@@ -94,8 +100,10 @@ struct Inner {
     contact: AtomicU64,
     limits: Limits,
     fleet: Option<Arc<dyn Fleet>>,
-    /// Purges that Redis has not taken, the oldest first. Locked before `state`.
-    pending: Mutex<VecDeque<Purge>>,
+    /// What Redis has not taken, and the journal. Locked before `state`.
+    pending: Mutex<Pending>,
+    /// How many times the journal could not be written.
+    unwritten: AtomicU64,
     /// One synchronisation at a time; the others wait for what it finds.
     flight: tokio::sync::Mutex<()>,
     /// Told when the fleet's log has been read in full for the first time in its epoch.
@@ -114,21 +122,21 @@ struct State {
 }
 
 impl Log {
-    /// An empty log. Without a `fleet`, this node is alone.
+    /// An empty log that lives as long as the process. Without a `fleet`, this node is
+    /// alone. See also [`Log::durable`] and [`Log::journaled`].
     pub fn new(limits: Limits, fleet: Option<Arc<dyn Fleet>>) -> Self {
+        Self::with(limits, fleet, State::new(limits), Pending::default())
+    }
+
+    fn with(limits: Limits, fleet: Option<Arc<dyn Fleet>>, state: State, pending: Pending) -> Self {
         Self(Arc::new(Inner {
-            state: RwLock::new(State {
-                standing: Standing::default(),
-                last_sequence: 0,
-                fleet: Table::new(limits),
-                node_sequence: 0,
-                node: Table::new(limits),
-            }),
+            state: RwLock::new(state),
             version: AtomicU64::new(1),
             contact: AtomicU64::new(0),
             limits,
             fleet,
-            pending: Mutex::default(),
+            pending: Mutex::new(pending),
+            unwritten: AtomicU64::new(0),
             flight: tokio::sync::Mutex::default(),
             joined: tokio::sync::Notify::new(),
         }))
@@ -223,6 +231,11 @@ impl Log {
         self.0.pending.lock().len()
     }
 
+    /// How many times purges could not be written to disk.
+    pub fn unwritten(&self) -> u64 {
+        self.0.unwritten.load(Ordering::Relaxed)
+    }
+
     /// How many counters and prefixes are kept.
     pub fn counters(&self) -> usize {
         let state = self.0.state.read();
@@ -231,6 +244,16 @@ impl Log {
 }
 
 impl State {
+    fn new(limits: Limits) -> Self {
+        Self {
+            standing: Standing::default(),
+            last_sequence: 0,
+            fleet: Table::new(limits),
+            node_sequence: 0,
+            node: Table::new(limits),
+        }
+    }
+
     fn position(&self) -> Position {
         Position {
             epoch: self.standing.epoch,

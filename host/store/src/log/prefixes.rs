@@ -58,6 +58,15 @@ impl Prefixes {
         Some(self.scopes.get(&name.scope)?.get(&name.prefix)?.mark)
     }
 
+    /// Visits every prefix with its scope, its mark and its fallback.
+    pub(super) fn each(&self, mut visit: impl FnMut(u64, &str, Mark, &Name)) {
+        for (scope, map) in &self.scopes {
+            for (prefix, entry) in map {
+                visit(*scope, prefix, entry.mark, &entry.fallback);
+            }
+        }
+    }
+
     /// Takes out the prefix whose newest mark is the oldest.
     pub(super) fn collapse_oldest(&mut self) -> Option<Collapsed> {
         let (&scope, prefix, _) = self

@@ -21,6 +21,9 @@ pub struct Receipt {
     pub sequence: Option<u64>,
     /// Who obeys.
     pub scope: Scope,
+    /// Whether it holds also when this node is restarted: Redis has it, or the disk, or
+    /// no object of this node outlives the process.
+    pub durable: bool,
     /// The position right after the purge. An object made by the same request that
     /// purged may carry it, if [`Log::may_write_through`](super::Log::may_write_through).
     pub position: Position,

@@ -33,10 +33,11 @@ impl Log {
     /// The answer to a purge of nothing.
     fn nothing(&self) -> Receipt {
         let position = self.position();
-        let fleet = position.epoch != 0;
+        let fleet = self.0.fleet.is_some() && position.epoch != 0;
         Receipt {
             sequence: fleet.then_some(position.fleet),
             scope: if fleet { Scope::Fleet } else { Scope::Node },
+            durable: true,
             position,
             earlier: Position {
                 epoch: position.epoch,
@@ -54,10 +55,12 @@ impl Log {
         let Some(sequenced) = taken else {
             let raises = purge.raises();
             let known = self.0.state.read().fleet.highest(&raises);
-            let (position, earlier) = self.keep(purge, now);
+            let kept = self.keep(purge, now);
+            let (position, earlier) = (kept.position, kept.earlier);
             return Receipt {
                 sequence: None,
                 scope: Scope::Node,
+                durable: self.written(kept).await,
                 position,
                 earlier: Position {
                     epoch: position.epoch,
@@ -79,7 +82,8 @@ impl Log {
             Applied::Diverged => drop(self.synchronise(0, now).await),
             Applied::OtherEpoch => {
                 if self.synchronise(0, now).await.is_err() {
-                    self.keep(purge, now);
+                    // Redis has it, so that the disk need not be waited for.
+                    drop(self.keep(purge, now));
                 }
             }
         }
@@ -87,6 +91,7 @@ impl Log {
         Receipt {
             sequence: Some(sequenced.sequence),
             scope: Scope::Fleet,
+            durable: true,
             position: Position {
                 epoch: sequenced.epoch,
                 fleet: sequenced.sequence,
@@ -138,7 +143,7 @@ impl Log {
         let fleet = self.0.fleet.as_ref().ok_or(FleetUnavailable)?;
         let mut sent = 0;
         loop {
-            let Some(purge) = self.0.pending.lock().front().cloned() else {
+            let Some(purge) = self.0.pending.lock().first().cloned() else {
                 return Ok(sent);
             };
             let sequenced = fleet.purge(&purge).await?;
@@ -163,6 +168,7 @@ impl Receipt {
         Self {
             sequence: next.sequence.filter(|_| scope == Scope::Fleet),
             scope,
+            durable: self.durable && next.durable,
             position: next.position,
             earlier: Position {
                 epoch: next.earlier.epoch,

@@ -11,23 +11,23 @@ use weir_semantics::{Freshness, VaryKey};
 use super::*;
 use crate::{KeyBuilder, StoredHeaders};
 
-const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
 /// The fleet's log, without Redis.
 #[derive(Debug, Default)]
-struct Simulated {
-    taken: Mutex<(u64, Vec<Purge>)>,
+pub(super) struct Simulated {
+    pub(super) taken: Mutex<(u64, Vec<Purge>)>,
     away: AtomicBool,
 }
 
 impl Simulated {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let fleet = Self::default();
         fleet.taken.lock().0 = 7;
         Arc::new(fleet)
     }
 
-    fn go_away(&self, away: bool) {
+    pub(super) fn go_away(&self, away: bool) {
         self.away.store(away, Ordering::Release);
     }
 
@@ -84,7 +84,7 @@ impl Fleet for Simulated {
     }
 }
 
-fn alone() -> Log {
+pub(super) fn alone() -> Log {
     Log::new(Limits::default(), None)
 }
 
@@ -139,7 +139,7 @@ fn object(key: Key, tags: &[&str], position: Position) -> Object {
     }
 }
 
-fn profile(host: &str, position: Position) -> Object {
+pub(super) fn profile(host: &str, position: Position) -> Object {
     object(
         key(Some(host), &["user", "profile", "42"]),
         &["user-42", "team"],
