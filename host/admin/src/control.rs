@@ -104,8 +104,7 @@ pub struct InvalidateRequest {
 pub enum Scope {
     /// Redis took it: on every node, within the coherence window.
     Fleet,
-    /// On this node. With Redis configured but away it is kept in memory, and sent on return;
-    /// a restart before that forgets it.
+    /// On this node. With Redis configured but away it is kept, and sent on return.
     Node,
 }
 
@@ -116,6 +115,10 @@ pub struct InvalidateAnswer {
     pub sequence: Option<u64>,
     /// Where it is in force.
     pub scope: Scope,
+    /// For [`Scope::Node`]: whether it still is after a restart of the node. `false` means
+    /// that it is in memory only. Absent for [`Scope::Fleet`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
 }
 
 /// The answer to a domain event.
@@ -127,6 +130,9 @@ pub struct EventAnswer {
     pub sequence: Option<u64>,
     /// Where the invalidation is in force.
     pub scope: Scope,
+    /// As in [`InvalidateAnswer`]; absent also when nothing was selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
 }
 
 /// One selector that a policy made of an event.

@@ -57,6 +57,7 @@ impl Control for Fake {
         Ok(InvalidateAnswer {
             sequence: Some(42),
             scope: Scope::Fleet,
+            durable: None,
         })
     }
 
@@ -72,6 +73,7 @@ impl Control for Fake {
             }],
             sequence: None,
             scope: Scope::Node,
+            durable: Some(false),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl App {
             None => Log::new(settings::log(&config), None),
         };
         let engine = Engine::new(EngineOptions {
-            cache_dir: compiled_dir(&config)?,
+            cache_dir: data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;
@@ -239,23 +239,27 @@ fn start_redis(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<Redi
     let Some(redis) = &config.redis else {
         return Ok(None);
     };
-    let settings_of_redis = settings::redis(redis).with_context(|| match &redis.password_file {
-        Some(file) => format!("redis.password_file {}", file.display()),
-        None => "redis.password".to_owned(),
-    })?;
+    let mut settings_of_redis =
+        settings::redis(redis).with_context(|| match &redis.password_file {
+            Some(file) => format!("redis.password_file {}", file.display()),
+            None => "redis.password".to_owned(),
+        })?;
+    if let Some(data_dir) = data_dir(config)? {
+        settings_of_redis.journal = Some(data_dir.join("purges"));
+    }
     let redis = Redis::start(&settings_of_redis, settings::log(config), clock.clone())
         .context("[redis]")?;
     Ok(Some(Arc::new(redis)))
 }
 
-/// `data_dir/compiled`, made if need be.
-fn compiled_dir(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+/// `data_dir`, made if need be.
+fn data_dir(config: &Config) -> anyhow::Result<Option<&Path>> {
     let Some(data_dir) = &config.data_dir else {
         return Ok(None);
     };
     std::fs::create_dir_all(data_dir)
         .with_context(|| format!("data_dir {} cannot be made", data_dir.display()))?;
-    Ok(Some(data_dir.join("compiled")))
+    Ok(Some(data_dir))
 }
 
 /// What a reload cannot change.

@@ -37,6 +37,7 @@ impl Control for NodeControl {
         Ok(InvalidateAnswer {
             sequence: receipt.sequence,
             scope: scope(&receipt),
+            durable: durable(&receipt),
         })
     }
 
@@ -64,6 +65,7 @@ impl Control for NodeControl {
             selectors: selected.into_iter().flat_map(shown).collect(),
             sequence: receipt.and_then(|receipt| receipt.sequence),
             scope: receipt.map_or(Scope::Node, |receipt| scope(&receipt)),
+            durable: receipt.and_then(|receipt| durable(&receipt)),
         })
     }
 
@@ -310,6 +312,10 @@ fn scope(receipt: &Receipt) -> Scope {
         log::Scope::Fleet => Scope::Fleet,
         log::Scope::Node => Scope::Node,
     }
+}
+
+fn durable(receipt: &Receipt) -> Option<bool> {
+    (receipt.scope == log::Scope::Node).then_some(receipt.durable)
 }
 
 fn shown(of_policy: EventSelectors) -> impl Iterator<Item = Selected> {

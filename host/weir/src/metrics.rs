@@ -52,6 +52,11 @@ impl Collector for Parts {
             "Purges that wait for Redis",
             log.pending() as u64,
         )?;
+        out.counter(
+            "log_unwritten",
+            "Times that purges could not be written to data_dir",
+            log.unwritten(),
+        )?;
         match node.redis() {
             Some(redis) => out.redis(redis),
             None => Ok(()),

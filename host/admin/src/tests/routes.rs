@@ -32,6 +32,7 @@ async fn an_event_s_data_may_be_absent() {
             "selectors": [{"policy": "charity", "kind": "tag", "value": "user-42", "host": null, "soft": false}],
             "sequence": null,
             "scope": "node",
+            "durable": false,
         })
     );
     ask(&fake, local_json("POST", "/v1/events", r#"{"type":"a"}"#)).await;

@@ -1,6 +1,7 @@
 //! How Redis is reached and used.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of the Redis tier. Every field has a default but the URL.
@@ -35,6 +36,8 @@ pub struct RedisConfig {
     /// How many entries the log's stream keeps, about. A node that has been away for
     /// more purges than this cannot tell that nothing was lost, and begins a new epoch.
     pub stream_entries: usize,
+    /// Where purges are kept that Redis did not take; absent: in memory.
+    pub journal: Option<PathBuf>,
 }
 
 impl RedisConfig {
@@ -54,6 +57,7 @@ impl RedisConfig {
             queue_objects: 1_024,
             queue_bytes: 64 * 1_024 * 1_024,
             stream_entries: 32_768,
+            journal: None,
         }
     }
 
@@ -123,6 +127,9 @@ pub enum ConfigError {
     /// A deadline is zero.
     #[error("redis.deadline must be longer than zero; 20ms is usual")]
     Deadline,
+    /// The journal cannot be used: a [`JournalError`](crate::log::JournalError).
+    #[error("{0}")]
+    Journal(String),
 }
 
 #[cfg(test)]

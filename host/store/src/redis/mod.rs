@@ -56,15 +56,20 @@ pub struct Redis {
 impl Redis {
     /// Begins to connect and returns at once, whether Redis answers or not.
     ///
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime. Reads the journal if there is one.
     ///
     /// # Errors
-    /// [`ConfigError`] for a setting that cannot work.
+    /// [`ConfigError`] for a setting that cannot work, or a journal that another node has.
     pub fn start(config: &RedisConfig, limits: Limits, clock: Clock) -> Result<Self, ConfigError> {
+        let now = clock.now();
         let client = Client::start(config, clock)?;
         let keys = Keys::new(&config.prefix);
         let sequencer = Sequencer::new(client.clone(), keys.clone(), limits, config.stream_entries);
-        let log = Log::new(limits, Some(Arc::new(sequencer)));
+        let log = match &config.journal {
+            Some(path) => Log::journaled(limits, Arc::new(sequencer), path, now)
+                .map_err(|error| ConfigError::Journal(error.to_string()))?,
+            None => Log::new(limits, Some(Arc::new(sequencer))),
+        };
         let writer = Arc::new(Writer::new(config));
         let follower = Follower {
             client: client.clone(),

@@ -51,7 +51,7 @@ pub(super) async fn execute(args: EventArgs) -> anyhow::Result<String> {
         return Ok(format!("no policy invalidates anything for {}", args.kind));
     }
     let mut lines: Vec<String> = event.selectors.iter().map(line).collect();
-    lines.push(purge::reach(event.sequence, event.scope));
+    lines.push(purge::reach(event.sequence, event.scope, event.durable));
     Ok(lines.join("\n"))
 }
 

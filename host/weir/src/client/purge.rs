@@ -69,7 +69,7 @@ pub(super) async fn execute(args: PurgeArgs) -> anyhow::Result<String> {
     if args.admin.json {
         return Ok(raw(&answer));
     }
-    let InvalidateAnswer { sequence, scope } = typed(&answer)?;
+    let answer: InvalidateAnswer = typed(&answer)?;
     let done = if request.soft {
         "soft-purged"
     } else {
@@ -78,7 +78,7 @@ pub(super) async fn execute(args: PurgeArgs) -> anyhow::Result<String> {
     Ok(format!(
         "{done} {}\n{}",
         what(&request),
-        reach(sequence, scope)
+        reach(answer.sequence, answer.scope, answer.durable)
     ))
 }
 
@@ -105,10 +105,16 @@ fn what(request: &InvalidateRequest) -> String {
 }
 
 /// Says where an invalidation is in force.
-pub(super) fn reach(sequence: Option<u64>, scope: Scope) -> String {
-    match (scope, sequence) {
+pub(super) fn reach(sequence: Option<u64>, scope: Scope, durable: Option<bool>) -> String {
+    let mut reach: String = match (scope, sequence) {
         (Scope::Fleet, Some(sequence)) => format!("in force on every node (sequence {sequence})"),
         (Scope::Fleet, None) => "in force on every node".into(),
         (Scope::Node, _) => "in force on this node only: it has no Redis, or Redis is away and the other nodes hear of it when it is back".into(),
+    };
+    if durable == Some(false) {
+        reach.push_str(
+            "\nin memory only, until the node is restarted: it has no data_dir, or could not write there",
+        );
     }
+    reach
 }

@@ -52,6 +52,7 @@ impl Control for Fake {
         Ok(InvalidateAnswer {
             sequence: (self.scope == Scope::Fleet).then_some(42),
             scope: self.scope,
+            durable: (self.scope == Scope::Node).then_some(false),
         })
     }
 
@@ -80,6 +81,7 @@ impl Control for Fake {
             selectors: if known { vec![selected] } else { vec![] },
             sequence: None,
             scope: self.scope,
+            durable: (self.scope == Scope::Node).then_some(true),
         })
     }
 
@@ -226,6 +228,7 @@ async fn a_purge_that_reached_one_node_says_so() {
         output.starts_with("purged everything\nin force on this node only"),
         "{output}"
     );
+    assert!(output.contains("until the node is restarted"), "{output}");
 }
 
 #[tokio::test]

@@ -42,7 +42,8 @@ table! {
         listen: OneOrMany<SocketAddr>, = ["127.0.0.1:8080"];
         /// Where clients connect with TLS.
         tls: Tls, absent "none: no TLS listener";
-        /// Folder for compiled policies, so that a restart need not compile them again.
+        /// Folder of this node alone for compiled policies, so that a restart need not compile them again, and for
+        /// purges that Redis has not taken yet, so that a restart does not forget them.
         data_dir: PathBuf, absent "none: nothing is kept on disk";
         /// Worker threads.
         threads: u64, absent "the number of CPU cores", in 1..=1024;

@@ -182,6 +182,10 @@ impl Told {
     fn pending(contents: &[u8], limits: Limits, now: Timestamp, path: &Path) -> Self {
         let told = Self::read(contents, limits, now);
         if let Some(mut told) = told.filter(|told| told.how != End::Damaged) {
+            if told.epoch != 0 {
+                // Of a node that was alone: none of its objects is left in memory.
+                return Self::new(0, limits);
+            }
             // Redis tells of those that it has taken.
             let mut table = Table::new(limits);
             for purge in &told.pending {
