@@ -15,6 +15,7 @@
 //! Nothing here knows of policies, and nothing decides freshness: that is
 //! `weir-semantics`. Every table is bounded; no lock is held across an await.
 
+mod ages;
 mod clock;
 mod coded;
 pub mod fill;
@@ -35,13 +36,14 @@ mod tags;
 #[cfg(test)]
 mod testing;
 
+pub use ages::{AGE_CLASSES, AgeCounts, Ages};
 pub use clock::Clock;
 pub use coded::Coded;
 pub use fill::{Fill, FillError, Fills};
 pub use headers::{Line, Lines, StoredHeaders};
 pub use key::{Key, KeyBuilder, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 pub use marks::{LONGEST_MARK, Marks};
-pub use memory::{MemoryStats, MemoryTier};
+pub use memory::{MemoryStats, MemoryTier, NamespaceUsage};
 pub use object::Object;
 pub use partial::Partial;
 pub use position::Position;

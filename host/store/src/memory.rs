@@ -19,7 +19,11 @@ use crate::object::Object;
 use crate::partial::Partial;
 
 mod slot;
+mod usage;
+
 use slot::Slot;
+pub use usage::NamespaceUsage;
+use usage::Usages;
 
 /// Objects in memory, at most as many bytes as it was given, each until its life ends.
 ///
@@ -32,6 +36,7 @@ pub struct MemoryTier {
     /// them does not drive out everything else.
     slot_capacity: u64,
     evictions: Arc<AtomicU64>,
+    usages: Arc<Usages>,
 }
 
 /// What [`MemoryTier::stats`] counts.
@@ -74,13 +79,22 @@ impl MemoryTier {
     pub fn new(capacity: u64, clock: Clock) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counter = evictions.clone();
+        let usages = Arc::<Usages>::default();
+        let (counts, now) = (Arc::clone(&usages), clock.clone());
         let cache = Cache::builder()
             .max_capacity(capacity)
             .weigher(|_: &Key, slot: &Arc<Slot>| slot.weight())
             .expire_after(SlotExpiry(clock.clone()))
-            .eviction_listener(move |_, _, cause| {
-                if cause == RemovalCause::Size {
+            .eviction_listener(move |key: Arc<Key>, slot: Arc<Slot>, cause| match cause {
+                // Whoever replaced it took it out of the counts.
+                RemovalCause::Replaced => {}
+                RemovalCause::Size => {
                     counter.fetch_add(1, Ordering::Relaxed);
+                    counts.of(&key).evicted(&slot, now.now());
+                }
+                RemovalCause::Expired => counts.of(&key).expired(&slot),
+                RemovalCause::Explicit => {
+                    counts.of(&key).remove(&slot);
                 }
             })
             .build_with_hasher(ahash::RandomState::new());
@@ -89,6 +103,7 @@ impl MemoryTier {
             clock,
             slot_capacity: capacity / 4,
             evictions,
+            usages,
         }
     }
 
@@ -101,6 +116,12 @@ impl MemoryTier {
         now: Timestamp,
     ) -> Option<Arc<Object>> {
         self.cache.get(key)?.find(request_headers, now)
+    }
+
+    /// All variants of this key, newest first, purged and stale ones too.
+    pub fn variants(&self, key: &str, now: Timestamp) -> Vec<Arc<Object>> {
+        let slot = self.cache.get(key);
+        slot.map_or_else(Vec::new, |slot| slot.all(now))
     }
 
     /// Is there a variant of this key for which `test` holds, whatever it is selected by?
@@ -118,17 +139,14 @@ impl MemoryTier {
             return false;
         }
         let mut stored = false;
+        let key = object.key.clone();
         self.cache
-            .entry(object.key.clone())
+            .entry(key.clone())
             .and_compute_with(|entry| {
                 let old = entry.as_ref().map(|entry| entry.value().as_ref());
-                match Slot::with(old, object, now, self.slot_capacity) {
-                    Some(slot) => {
-                        stored = true;
-                        Op::Put(Arc::new(slot))
-                    }
-                    None => Op::Nop,
-                }
+                let slot = Slot::with(old, object, now, self.slot_capacity);
+                stored = slot.is_some();
+                self.put(&key, old, slot)
             });
         stored
     }
@@ -138,10 +156,26 @@ impl MemoryTier {
     pub fn reweigh(&self, key: &Key, coded: &Arc<Coded>) {
         self.cache.entry(key.clone()).and_compute_with(|entry| {
             match entry.filter(|entry| entry.value().has(coded)) {
-                Some(entry) => Op::Put(Arc::clone(entry.value())),
+                Some(entry) => {
+                    self.usages.of(key).add(entry.value());
+                    Op::Put(Arc::clone(entry.value()))
+                }
                 None => Op::Nop,
             }
         });
+    }
+
+    /// Puts a slot in the place of another, in the counts too.
+    fn put(&self, key: &Key, old: Option<&Slot>, slot: Option<Slot>) -> Op<Arc<Slot>> {
+        let Some(slot) = slot else {
+            return Op::Nop;
+        };
+        let usage = self.usages.of(key);
+        if let Some(old) = old {
+            usage.remove(old);
+        }
+        usage.add(&slot);
+        Op::Put(Arc::new(slot))
     }
 
     /// The parts of this key's representations whose variant suits the request, newest
@@ -169,17 +203,14 @@ impl MemoryTier {
             return false;
         }
         let mut stored = false;
+        let key = part.object.key.clone();
         self.cache
-            .entry(part.object.key.clone())
+            .entry(key.clone())
             .and_compute_with(|entry| {
                 let old = entry.as_ref().map(|entry| entry.value().as_ref());
-                match Slot::with_part(old, part, now, self.slot_capacity) {
-                    Some(slot) => {
-                        stored = true;
-                        Op::Put(Arc::new(slot))
-                    }
-                    None => Op::Nop,
-                }
+                let slot = Slot::with_part(old, part, now, self.slot_capacity);
+                stored = slot.is_some();
+                self.put(&key, old, slot)
             });
         stored
     }
@@ -207,6 +238,14 @@ impl MemoryTier {
             bytes: self.cache.weighted_size(),
             evictions: self.evictions.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl MemoryTier {
+    /// What it holds and lost of each namespace, by name. Right at any time for what was
+    /// stored and replaced; what expired or was driven out, as of the last maintenance.
+    pub fn namespaces(&self) -> Vec<NamespaceUsage> {
+        self.usages.read()
     }
 }
 

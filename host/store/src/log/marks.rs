@@ -230,11 +230,23 @@ impl Table {
                 });
             }
         });
+        self.prefixes_of(subject, |mark| pass(*mark));
+    }
+
+    /// Visits the mark of every prefix that `subject` begins with.
+    pub(super) fn prefixes_of(&self, subject: &Subject<'_>, mut visit: impl FnMut(&Mark)) {
         if !self.prefixes.is_empty() {
             for scope in subject.scopes() {
-                self.prefixes.visit(scope, subject.name, |mark| pass(*mark));
+                self.prefixes.visit(scope, subject.name, &mut visit);
             }
         }
+    }
+
+    /// The mark of one counter, and the floor of its bucket.
+    pub(super) fn named(&self, hash: u64) -> (Mark, u64) {
+        let bucket = &self.buckets[bucket(hash)];
+        let mark = bucket.marks.get(&hash).copied();
+        (mark.unwrap_or_default(), bucket.floor)
     }
 
     /// The highest sequence to which one of these counters was raised so far.

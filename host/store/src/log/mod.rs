@@ -20,6 +20,7 @@ use weir_semantics::Timestamp;
 use crate::{Key, Object, Position, Tags};
 
 mod apply;
+mod causes;
 mod fleet;
 mod journal;
 mod marks;
@@ -33,6 +34,7 @@ mod sync;
 mod timeline;
 
 pub use apply::Applied;
+pub use causes::Cause;
 pub use fleet::{Entry, EntryMark, Fleet, FleetUnavailable, Purge, Sequenced, Snapshot, Standing};
 pub use journal::{Journal, JournalError, Written};
 pub use receipt::{Receipt, Scope};

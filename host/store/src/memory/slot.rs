@@ -1,6 +1,8 @@
 //! The variants of one key.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use smallvec::{SmallVec, smallvec};
@@ -23,6 +25,9 @@ const MAX_PARTS: usize = 16;
 pub(super) struct Slot {
     variants: SmallVec<[Arc<Object>; 1]>,
     parts: Parts,
+    /// What it is counted as in its namespace: objects in the upper half, bytes in the
+    /// lower one. A slot can grow while it is in memory, by codings of its bodies.
+    counted: AtomicU64,
 }
 
 impl Slot {
@@ -58,7 +63,11 @@ impl Slot {
         let parts = kept(old, now, &mut room, |part| !superfluous(part));
         let mut variants = smallvec![object];
         variants.append(&mut others);
-        Some(Self { variants, parts })
+        Some(Self {
+            variants,
+            parts,
+            counted: AtomicU64::new(0),
+        })
     }
 
     /// The slot `old` with `part` in it, within `capacity` bytes.
@@ -80,6 +89,7 @@ impl Slot {
         Some(Self {
             variants,
             parts: parts.into_boxed_slice(),
+            counted: AtomicU64::new(0),
         })
     }
 
@@ -118,6 +128,30 @@ impl Slot {
         let variants = self.variants.iter().map(|object| object.weight());
         let parts = self.parts.iter().map(|part| part.weight());
         variants.chain(parts).fold(0, u32::saturating_add)
+    }
+
+    /// How many objects it holds, parts included.
+    pub(super) fn objects(&self) -> u32 {
+        u32::try_from(self.variants.len() + self.parts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Notes what it is counted as from now on; returns what it was counted as.
+    pub(super) fn count(&self, objects: u32, bytes: u32) -> (u32, u32) {
+        let counted = u64::from(objects) << 32 | u64::from(bytes);
+        let before = self.counted.swap(counted, Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        ((before >> 32) as u32, before as u32)
+    }
+
+    /// The age of its newest variant.
+    pub(super) fn age(&self, now: Timestamp) -> Option<Duration> {
+        Some(self.variants.first()?.freshness.age(now))
+    }
+
+    /// All variants that memory has not let go of, newest first.
+    pub(super) fn all(&self, now: Timestamp) -> Vec<Arc<Object>> {
+        let here = |object: &&Arc<Object>| object.leaves_memory_at() > now;
+        self.variants.iter().filter(here).cloned().collect()
     }
 
     pub(super) fn leaves_at(&self) -> Timestamp {

@@ -17,6 +17,7 @@ pub(crate) mod client;
 mod config;
 mod error;
 mod follower;
+mod inspect;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod keys;
@@ -31,6 +32,7 @@ mod writer;
 
 pub use config::{ConfigError, RedisConfig};
 pub use error::CallError;
+pub use inspect::{Inspected, InspectedRecord};
 pub use lease::{Lease, Leased, Next, Waiting};
 pub use state::RedisState;
 pub use stats::{Count, PoolState, RedisStats};

@@ -37,6 +37,12 @@ pub(super) fn line(vary: &VaryKey) -> String {
     line
 }
 
+/// The lines of an index, for a person. `None` for an index that no node wrote.
+pub(super) fn lines(index: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(index.strip_prefix(MAGIC)?).ok()?;
+    Some(text.lines().map(str::to_owned).collect())
+}
+
 /// What a request would have selected, for each line of an index. `None` for an index
 /// that no node wrote.
 pub(super) fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<VaryKey>> {

@@ -8,6 +8,7 @@
 )]
 
 mod chunks;
+mod inspect;
 mod kv;
 mod lease;
 mod log;
