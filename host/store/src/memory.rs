@@ -140,14 +140,12 @@ impl MemoryTier {
         }
         let mut stored = false;
         let key = object.key.clone();
-        self.cache
-            .entry(key.clone())
-            .and_compute_with(|entry| {
-                let old = entry.as_ref().map(|entry| entry.value().as_ref());
-                let slot = Slot::with(old, object, now, self.slot_capacity);
-                stored = slot.is_some();
-                self.put(&key, old, slot)
-            });
+        self.cache.entry(key.clone()).and_compute_with(|entry| {
+            let old = entry.as_ref().map(|entry| entry.value().as_ref());
+            let slot = Slot::with(old, object, now, self.slot_capacity);
+            stored = slot.is_some();
+            self.put(&key, old, slot)
+        });
         stored
     }
 
@@ -204,14 +202,12 @@ impl MemoryTier {
         }
         let mut stored = false;
         let key = part.object.key.clone();
-        self.cache
-            .entry(key.clone())
-            .and_compute_with(|entry| {
-                let old = entry.as_ref().map(|entry| entry.value().as_ref());
-                let slot = Slot::with_part(old, part, now, self.slot_capacity);
-                stored = slot.is_some();
-                self.put(&key, old, slot)
-            });
+        self.cache.entry(key.clone()).and_compute_with(|entry| {
+            let old = entry.as_ref().map(|entry| entry.value().as_ref());
+            let slot = Slot::with_part(old, part, now, self.slot_capacity);
+            stored = slot.is_some();
+            self.put(&key, old, slot)
+        });
         stored
     }
 

@@ -172,6 +172,7 @@ impl Control for Asked {
         Ok(InvalidateAnswer {
             sequence: None,
             scope: Scope::Node,
+            durable: None,
         })
     }
 

@@ -1,9 +1,9 @@
 //! Why an object is not valid, for a person who asks. No request comes here.
 
+use super::Log;
 use super::marks::{Mark, Table};
 use super::name::{Kind, Kinds};
 use super::subject::Subject;
-use super::Log;
 use crate::Object;
 
 /// A purge, or something as good as one, that concerns an object.

@@ -241,14 +241,20 @@ mod tests {
             tier.maintain();
             std::thread::yield_now();
         }
-        assert_eq!((of(&tier, "short").objects, of(&tier, "short").evictions), (0, 0));
+        assert_eq!(
+            (of(&tier, "short").objects, of(&tier, "short").evictions),
+            (0, 0)
+        );
 
         assert!(put("purged:1", 100, 60_000) && put("purged:1", 200, 60_000));
         assert_eq!(of(&tier, "purged").objects, 1);
         tier.remove("purged:1");
         tier.maintain();
         let purged = of(&tier, "purged");
-        assert_eq!((purged.objects, purged.evictions, purged.expired), (0, 0, 0));
+        assert_eq!(
+            (purged.objects, purged.evictions, purged.expired),
+            (0, 0, 0)
+        );
 
         for n in 0..100 {
             assert!(put(&format!("many:{n}"), 1_000, 60_000));

@@ -9,8 +9,8 @@ use weir_semantics::VaryKey;
 
 use super::client::Patience;
 use super::{CallError, Redis, variants};
-use crate::record::{self, RecordError};
 use crate::Object;
+use crate::record::{self, Decoded, RecordError};
 
 /// What stands under one key in Redis. Purged objects are among it.
 #[derive(Debug, Default)]
@@ -95,11 +95,7 @@ impl Redis {
             let mut both = pipe();
             both.add_command(cmd("GET").arg(name).clone())
                 .add_command(cmd("PTTL").arg(name).clone());
-            held.push(
-                self.client()
-                    .pipeline(&both, Patience::Background)
-                    .await?,
-            );
+            held.push(self.client().pipeline(&both, Patience::Background).await?);
         }
         Ok(held)
     }
@@ -110,6 +106,9 @@ fn read(name: String, value: &Bytes, ttl: i64, key: &str) -> InspectedRecord {
         name,
         bytes: value.len(),
         ttl: u64::try_from(ttl).ok().map(Duration::from_millis),
-        object: record::decode(value, key).map(Box::new),
+        object: record::read(value, key).map(|decoded| match decoded {
+            // A body in chunks is left where it is.
+            Decoded::Whole(object) | Decoded::InChunks(object, _) => object,
+        }),
     }
 }

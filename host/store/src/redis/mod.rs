@@ -17,9 +17,9 @@ pub(crate) mod client;
 mod config;
 mod error;
 mod follower;
-mod inspect;
 #[doc(hidden)]
 pub mod fuzzing;
+mod inspect;
 pub(crate) mod keys;
 mod lease;
 mod pool;
