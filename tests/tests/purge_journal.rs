@@ -6,19 +6,10 @@
 
 use serde_json::json;
 use weir_tests::origin::page_text;
-use weir_tests::{Config, Origin, RedisServer, Reply, Weir, until, weir_command};
+use weir_tests::{Config, Origin, RedisServer, Weir, until, weir_command};
 
 /// Every node answers to this name, so that they share objects.
 const SITE: [(&str, &str); 1] = [("host", "site.example")];
-
-async fn tagged_origin() -> Origin {
-    Origin::with(|call| {
-        Reply::page(call)
-            .cache("max-age=600")
-            .header("surrogate-key", "all-pages")
-    })
-    .await
-}
 
 fn on_disk(origin: &Origin, redis: &RedisServer) -> Config {
     let plain = Config::plain(&origin.url()).redis(&redis.url());
@@ -41,7 +32,7 @@ async fn killed(node: &mut Weir) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_outlives_the_node_that_took_it_while_redis_was_away() {
-    let origin = tagged_origin().await;
+    let origin = Origin::tagged("all-pages").await;
     let mut redis = RedisServer::start().await;
     let mut one = on_disk(&origin, &redis).start().await;
     let other = Config::plain(&origin.url())
@@ -81,7 +72,7 @@ async fn a_purge_outlives_the_node_that_took_it_while_redis_was_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_data_dir_the_answer_says_that_the_purge_is_in_memory_only() {
-    let origin = tagged_origin().await;
+    let origin = Origin::tagged("all-pages").await;
     let mut redis = RedisServer::start().await;
     let node = Config::plain(&origin.url())
         .redis(&redis.url())
@@ -101,7 +92,10 @@ async fn without_data_dir_the_answer_says_that_the_purge_is_in_memory_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_one_data_dir_is_refused_by_name() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let node = on_disk(&origin, &redis).start().await;
     // The same, but for the ports.
     let text = std::fs::read_to_string(node.config_file()).expect("its configuration");

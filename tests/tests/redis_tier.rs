@@ -5,26 +5,18 @@
     reason = "helpers of tests fail the test that uses them"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_tests::load::Load;
-use weir_tests::names::CORRUPT_RECORDS;
-use weir_tests::origin::page_text;
+use weir_tests::names::{CORRUPT_RECORDS, LOG_SYNCHRONISED};
+use weir_tests::origin::{Gate, page_text};
 use weir_tests::poll::until_within;
 use weir_tests::{Answer, Config, Origin, RedisServer, Relay, Reply, Weir, charity, until};
 
 /// Every node answers to this name, so that they share objects.
 const SITE: [(&str, &str); 1] = [("host", "site.example")];
-
-async fn tagged_origin() -> Origin {
-    Origin::with(|call| {
-        Reply::page(call)
-            .cache("max-age=600")
-            .header("surrogate-key", "all-pages")
-    })
-    .await
-}
 
 async fn node(origin: &Origin, redis: &RedisServer) -> Weir {
     Config::plain(&origin.url())
@@ -71,7 +63,10 @@ async fn says_redis_is_back(node: &Weir) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_restarts_hits_in_redis_then_in_memory() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let mut node = node(&origin, &redis).await;
     let miss = node.get_with("/a", &SITE).await;
     in_redis(&redis, "/a").await;
@@ -92,7 +87,10 @@ async fn a_node_that_restarts_hits_in_redis_then_in_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_object_in_redis_has_a_readable_name_and_a_time_to_live() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let node = node(&origin, &redis).await;
     for path in ["/a", "/b?x=1", "/c/d"] {
         node.get_with(path, &SITE).await;
@@ -182,7 +180,10 @@ async fn redis_frozen_in_the_middle_of_traffic_fails_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_record_is_counted_ignored_and_fetched_again() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let mut node = node(&origin, &redis).await;
     let paths = ["/garbage", "/short", "/flipped", "/empty"];
     for path in paths {
@@ -218,7 +219,10 @@ async fn a_corrupt_record_is_counted_ignored_and_fetched_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_on_one_node_reaches_the_other_within_the_window() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let (one, other) = (node(&origin, &redis).await, node(&origin, &redis).await);
     one.get_with("/p", &SITE).await;
     in_redis(&redis, "/p").await;
@@ -264,7 +268,7 @@ async fn a_purge_on_one_node_reaches_the_other_within_the_window() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_while_redis_is_frozen_holds_here_and_reaches_others_later() {
-    let origin = tagged_origin().await;
+    let origin = Origin::tagged("all-pages").await;
     let mut redis = RedisServer::start().await;
     let (one, other) = (node(&origin, &redis).await, node(&origin, &redis).await);
     one.get_with("/p", &SITE).await;
@@ -293,7 +297,7 @@ async fn a_purge_while_redis_is_frozen_holds_here_and_reaches_others_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_without_redis_and_takes_it_up_when_it_comes() {
-    let origin = tagged_origin().await;
+    let origin = Origin::tagged("all-pages").await;
     let mut redis = RedisServer::absent().await;
     let node = node(&origin, &redis).await;
     says_redis_is_away(&node).await;
@@ -309,7 +313,7 @@ async fn a_node_starts_without_redis_and_takes_it_up_when_it_comes() {
     })
     .await;
     // What was fetched under a log of the node's own is not written to Redis.
-    let log = weir_tests::names::LOG_SYNCHRONISED;
+    let log = LOG_SYNCHRONISED;
     until("the log read from Redis", async || {
         (node.admin().metric(log, &[]).await >= 1.0).then_some(())
     })
@@ -320,7 +324,10 @@ async fn a_node_starts_without_redis_and_takes_it_up_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_redis_brings_nothing_purged_back() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let (one, other) = (node(&origin, &redis).await, node(&origin, &redis).await);
     one.get_with("/p", &SITE).await;
     in_redis(&redis, "/p").await;
@@ -340,7 +347,10 @@ async fn an_emptied_redis_brings_nothing_purged_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_redis_are_reused_and_bounded() {
-    let (origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let node = node(&origin, &redis).await;
     let many: Vec<_> = (0..200)
         .map(|n| tokio::spawn(Answer::of(node.client().get(node.url(&format!("/{n}"))))))
@@ -363,7 +373,10 @@ async fn connections_to_redis_are_reused_and_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_cut_off_from_redis_and_origin_does_not_serve_what_was_purged_elsewhere() {
-    let (mut origin, redis) = (tagged_origin().await, RedisServer::start().await);
+    let (mut origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
     let address = redis.url().replace("redis://", "");
     let (address, _) = address.split_once('/').expect("a URL with a database");
     let relay = Relay::to(address.to_owned()).await;
@@ -386,4 +399,43 @@ async fn a_node_cut_off_from_redis_and_origin_does_not_serve_what_was_purged_els
     for _ in 0..20 {
         assert_eq!(far.get_with("/a", &SITE).await.status, 502);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_nodes_miss_at_once_is_fetched_by_one_of_them() {
+    let (gate, redis) = (Gate::new(), RedisServer::start().await);
+    let behind = gate.clone();
+    let origin =
+        Origin::with(move |call| Reply::page(call).cache("max-age=600").behind(&behind)).await;
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        // A busy machine must not let the lease be given up for late.
+        let config = Config::plain(&origin.url()).redis(&redis.url());
+        nodes.push(config.and("deadline = \"2s\"\n").start().await);
+    }
+    for node in &nodes {
+        until("the log read", async || {
+            (node.admin().metric(LOG_SYNCHRONISED, &[]).await >= 1.0).then_some(())
+        })
+        .await;
+    }
+    let nodes = Arc::new(nodes);
+    let asked: Vec<_> = (0..nodes.len())
+        .map(|at| {
+            let nodes = Arc::clone(&nodes);
+            tokio::spawn(async move { nodes[at].get_with("/hot", &SITE).await })
+        })
+        .collect();
+    for node in nodes.iter() {
+        until("a fill on each node", async || {
+            (node.admin().metric("weir_fills", &[]).await >= 1.0).then_some(())
+        })
+        .await;
+    }
+    gate.open();
+    for answer in asked {
+        let answer = answer.await.expect("an answer");
+        assert_eq!(answer.text(), page_text("/hot", 1));
+    }
+    assert_eq!(origin.count("/hot"), 1);
 }

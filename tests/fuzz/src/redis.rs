@@ -21,6 +21,11 @@ pub fn record(data: &[u8]) {
     // Most inputs fail at the checksum, so the fields are also tried behind a right one.
     for bytes in [Bytes::copy_from_slice(bytes), records::sealed(bytes)] {
         let _ = records::key_of(&bytes);
+        if let Ok(records::Decoded::InChunks(_, chunks)) = records::read(&bytes, key) {
+            // As many names are listed as it says.
+            assert!(chunks.count() <= (1 << 30) / records::CHUNK_BYTES as u64);
+            let _ = chunks.assemble(std::slice::from_ref(&bytes));
+        }
         let Ok(object) = records::decode(&bytes, key) else {
             continue;
         };

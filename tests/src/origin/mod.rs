@@ -129,6 +129,16 @@ impl Origin {
         origin
     }
 
+    /// Starts one whose pages live for ten minutes and have this tag.
+    pub async fn tagged(tag: &'static str) -> Self {
+        Self::with(move |call| {
+            Reply::page(call)
+                .cache("max-age=600")
+                .header("surrogate-key", tag)
+        })
+        .await
+    }
+
     /// Answers one path, whatever its query, by `handler` from now on.
     pub fn on(&self, path: &str, handler: impl Fn(&Call) -> Reply + Send + Sync + 'static) {
         let mut exact = self.state.exact.write();

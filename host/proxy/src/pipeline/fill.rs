@@ -247,28 +247,26 @@ impl Filling {
         let Some(until) = redis.lease_patience() else {
             return (None, None);
         };
-        loop {
-            match redis.lease(key, until).await {
-                Leased::Yours(lease, true) => {
-                    let found = self.in_redis(base).await;
-                    return match is_usable(found.as_ref()) {
-                        // Nobody need wait for it.
-                        true => (found, None),
-                        false => (found, Some(lease)),
-                    };
-                }
-                Leased::Yours(lease, false) => return (None, Some(lease)),
-                Leased::Without => return (None, None),
-                Leased::Wait(mut waiting) => {
-                    if waiting.next().await == Next::Fetch {
-                        return (None, None);
-                    }
-                    let found = self.in_redis(base).await;
-                    if is_usable(found.as_ref()) {
-                        return (found, None);
-                    }
-                }
-            }
+        let lease = match redis.lease(key, until).await {
+            Leased::Yours(lease, false) => return (None, Some(lease)),
+            Leased::Yours(lease, true) => Some(lease),
+            Leased::Without => return (None, None),
+            Leased::Wait(mut waiting) => match waiting.next().await {
+                Next::LookUp => None,
+                Next::Fetch => return (None, None),
+            },
+        };
+        let found = self.in_redis(base).await;
+        if is_usable(found.as_ref()) {
+            return (found, None);
+        }
+        if lease.is_some() {
+            return (found, lease);
+        }
+        // Who held it has died, or fetched another variant: waited for once, no more.
+        match redis.lease(key, until).await {
+            Leased::Yours(lease, _) => (found, Some(lease)),
+            Leased::Wait(_) | Leased::Without => (found, None),
         }
     }
 

@@ -6,9 +6,9 @@
 //! bring a purged object back.
 //!
 //! There are two sequences: the fleet's, kept in Redis, and the node's, for purges
-//! taken while Redis is away; they are tested apart. This module does no I/O of its
-//! own: what the fleet's log says arrives through [`Fleet`], so that a simulator can
-//! drive it.
+//! taken while Redis is away; they are tested apart. But for the journal's file this
+//! module does no I/O of its own: what the fleet's log says arrives through [`Fleet`],
+//! and what is kept goes through [`Journal`], so that a simulator can drive it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,10 +12,10 @@ use super::wire::{Input, Output};
 /// answer of Redis holds up the others for long.
 pub const CHUNK_BYTES: usize = 256 * 1_024;
 
-/// The longest body that is decompressed, in bytes.
+/// The longest body, in bytes: what a record says beyond it is not believed.
 const MAX_BODY: u64 = 1 << 30;
 
-/// The level of zstd that costs least. What higher ones save is said in docs/operations.md.
+/// The level of zstd that costs least: it is spent on every object that is written.
 const LEVEL: i32 = 1;
 
 const IN_CHUNKS: u8 = 1;
@@ -95,12 +95,17 @@ impl Description {
         }
         let mut described = Self::default();
         if flags & IN_CHUNKS != 0 {
-            described.chunks = Some(Chunks {
+            let chunks = Chunks {
                 fill: input.u64()?,
                 length: input.u64()?,
                 checksum: input.u64()?,
                 whole: None,
-            });
+            };
+            // Readers and writers make a list of the chunks' names.
+            if chunks.length > MAX_BODY {
+                return Err(RecordError::Field("length of the body"));
+            }
+            described.chunks = Some(chunks);
         }
         if flags & COMPRESSED != 0 {
             described.whole = Some(input.u64()?);

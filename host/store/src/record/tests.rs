@@ -154,6 +154,11 @@ fn a_body_in_chunks_is_put_together_from_all_of_them_in_order_and_from_nothing_e
     parts.swap(0, 1);
     assert_eq!(chunks.assemble(&parts), Err(RecordError::Checksum));
     assert_eq!(Chunks::peek(&encode(&full())[..PEEK_BYTES]), None);
+    // As garbage in Redis would read: nobody begins to list that many names.
+    let mut forged = record.to_vec();
+    forged[HEADER_BYTES + 9..HEADER_BYTES + 17].fill(0xff);
+    assert_eq!(Chunks::peek(&forged[..PEEK_BYTES]), None);
+    assert!(super::read(&seal(forged), KEY).is_err());
 }
 
 #[test]

@@ -126,13 +126,6 @@ impl Lease {
         self.end("");
     }
 
-    /// Lets it end with its time to live, as if its holder had died.
-    #[doc(hidden)]
-    pub fn abandon(mut self) {
-        self.renewal.abort();
-        self.held = None;
-    }
-
     fn end(&mut self, news: &'static str) {
         self.renewal.abort();
         // Without a runtime the process ends, and the lease with its time to live.
