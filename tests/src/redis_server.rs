@@ -16,20 +16,34 @@ pub struct RedisServer {
     process: Process,
     port: Port,
     scratch: Scratch,
+    args: Vec<String>,
 }
 
 impl RedisServer {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        let (port, scratch) = (Port::reserve(), Scratch::new());
-        let process = spawn(&port, &scratch);
-        let server = Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with more arguments of redis-server, and waits until it answers in
+    /// cleartext without a password.
+    pub async fn start_with(args: &[&str]) -> Self {
+        let server = Self::spawn_with(args, Scratch::new());
+        server.ready().await;
+        server
+    }
+
+    /// Starts one in this directory, and does not wait.
+    pub fn spawn_with(args: &[&str], scratch: Scratch) -> Self {
+        let port = Port::reserve();
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let process = spawn(&port, &scratch, &args);
+        Self {
             process,
             port,
             scratch,
-        };
-        server.ready().await;
-        server
+            args,
+        }
     }
 
     /// A place for a Redis that is not there yet: [`RedisServer::revive`] starts it.
@@ -39,9 +53,19 @@ impl RedisServer {
         server
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
     /// `redis://127.0.0.1:PORT/0`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port.number())
+        format!("redis://{}/0", self.address())
     }
 
     /// Kills it: its connections are reset, its data is gone.
@@ -52,7 +76,7 @@ impl RedisServer {
     /// Starts it again, empty, on the same port.
     pub async fn revive(&mut self) {
         self.process.kill();
-        self.process = spawn(&self.port, &self.scratch);
+        self.process = spawn(&self.port, &self.scratch, &self.args);
         self.ready().await;
     }
 
@@ -66,12 +90,19 @@ impl RedisServer {
         self.process.signal(Signal::CONT);
     }
 
+    /// What it has printed.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// A connection for the test's own questions.
     pub fn connection(&self) -> Connection {
-        let client = redis::Client::open(self.url()).expect("the URL of a Redis");
-        client
-            .get_connection_with_timeout(Duration::from_secs(5))
-            .expect("a connection to Redis")
+        self.try_connection().expect("a connection to Redis")
+    }
+
+    fn try_connection(&self) -> redis::RedisResult<Connection> {
+        let client = redis::Client::open(self.url())?;
+        client.get_connection_with_timeout(Duration::from_secs(5))
     }
 
     /// Every key whose name matches the glob, sorted.
@@ -83,15 +114,21 @@ impl RedisServer {
 
     /// Any command.
     pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_command(words)
+            .unwrap_or_else(|error| panic!("Redis {words:?}: {error}"))
+    }
+
+    /// Any command, which may be refused, or find nobody.
+    pub fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(*word);
         }
-        let answer = command.query(&mut self.connection());
-        answer.unwrap_or_else(|error| panic!("Redis {words:?}: {error}"))
+        command.query(&mut self.try_connection()?)
     }
 
-    async fn ready(&self) {
+    /// Waits until it answers a PING.
+    pub async fn ready(&self) {
         let client = redis::Client::open(self.url()).expect("the URL of a Redis");
         poll::until("an answer of redis-server", async || {
             let timeout = Duration::from_secs(1);
@@ -102,11 +139,12 @@ impl RedisServer {
     }
 }
 
-fn spawn(port: &Port, scratch: &Scratch) -> Process {
+fn spawn(port: &Port, scratch: &Scratch, args: &[String]) -> Process {
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--port", &port.number().to_string(), "--dir"])
-        .arg(scratch.path());
+        .arg(scratch.path())
+        .args(args);
     Process::spawn("redis-server", &mut command, &scratch.join("redis.log"))
 }

@@ -8,14 +8,41 @@
 )]
 
 mod chunks;
+mod cluster;
 mod inspect;
 mod kv;
 mod lease;
 mod log;
 mod outage;
 mod rate_limit;
+mod sentinel;
 mod server;
+mod throughput;
 mod tier;
+
+// The harness of the whole-system tests, without the crate, which takes minutes to build.
+macro_rules! harness {
+    ($($name:ident = $path:literal)+) => {
+        $(
+            #[allow(
+                dead_code,
+                unreachable_pub,
+                reason = "the whole-system tests use the rest, from another crate"
+            )]
+            #[path = $path]
+            mod $name;
+        )+
+    };
+}
+harness! {
+    poll = "../../../../tests/src/poll.rs"
+    port = "../../../../tests/src/port.rs"
+    process = "../../../../tests/src/process.rs"
+    redis_cluster = "../../../../tests/src/redis_cluster.rs"
+    redis_sentinel = "../../../../tests/src/redis_sentinel.rs"
+    redis_server = "../../../../tests/src/redis_server.rs"
+    scratch = "../../../../tests/src/scratch.rs"
+}
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};

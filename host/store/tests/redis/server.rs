@@ -35,6 +35,10 @@ impl Server {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends it as a crash would, with all it held.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("redis-server can be killed");
