@@ -46,7 +46,7 @@ pub use settings::{
 };
 pub use tls::{
     Certificate, CertificateError, CertificatePart, HandshakeError, Protocol, Tls, TlsError,
-    read_authorities,
+    client_tls, read_authorities,
 };
 pub use tunnels::{Tunnel, TunnelEnd, Tunnels};
 pub use upstream::{

@@ -239,11 +239,7 @@ fn start_redis(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<Redi
     let Some(redis) = &config.redis else {
         return Ok(None);
     };
-    let mut settings_of_redis =
-        settings::redis(redis).with_context(|| match &redis.password_file {
-            Some(file) => format!("redis.password_file {}", file.display()),
-            None => "redis.password".to_owned(),
-        })?;
+    let mut settings_of_redis = settings::redis(redis)?;
     if let Some(data_dir) = data_dir(config)? {
         settings_of_redis.journal = Some(data_dir.join("purges"));
     }

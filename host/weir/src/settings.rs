@@ -1,17 +1,19 @@
 //! From the configuration to what the parts below take.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use anyhow::Context as _;
 use weir_policy::{Grants, Limits, PolicySpec};
 use weir_proxy::{
-    CacheSettings, CompressSettings, OnPolicyError, Overrides, RedisDown, RouteSettings,
-    ServerSettings, UpstreamSettings, UpstreamTls, read_authorities,
+    CacheSettings, Certificate, CompressSettings, OnPolicyError, Overrides, RedisDown,
+    RouteSettings, ServerSettings, UpstreamSettings, UpstreamTls, client_tls, read_authorities,
 };
 use weir_store::log::Limits as LogLimits;
-use weir_store::redis::RedisConfig;
+use weir_store::redis::{Login, Protocol, RedisConfig, SentinelConfig, Servers, Tls};
 
-use crate::config::{self, Config, RedisAddress, SecretError};
+use crate::config::{self, Config, RedisProtocol, RedisServers};
 
 /// How long memory is trusted without Redis's word where no Redis is configured: it is
 /// never asked.
@@ -60,38 +62,47 @@ pub(crate) fn connections_ttl(config: &Config) -> Duration {
 }
 
 /// # Errors
-/// When the password's file cannot be used.
-pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
-    let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let password = redis.password()?;
-    let user = redis.username.as_deref().map(escape).unwrap_or_default();
-    let url = match &redis.address {
-        RedisAddress::Tcp { host, port } => {
-            let credentials = match &password {
-                Some(password) => format!("{user}:{}@", escape(password.expose())),
-                None if user.is_empty() => String::new(),
-                None => format!("{user}@"),
-            };
-            let host = if host.contains(':') {
-                format!("[{host}]")
-            } else {
-                host.clone()
-            };
-            format!("redis://{credentials}{host}:{port}/{}", redis.database)
+/// When a file cannot be used; names its key.
+pub(crate) fn redis(redis: &config::Redis) -> anyhow::Result<RedisConfig> {
+    let tls = redis.tls.as_ref().map(redis_tls).transpose()?;
+    let password = redis
+        .password()
+        .with_context(|| of_file("redis.password_file", redis.password_file.as_deref()))?;
+    let servers = match &redis.servers {
+        RedisServers::Single(endpoint) => Servers::Single(endpoint.clone()),
+        RedisServers::Cluster(seeds) => Servers::Cluster(seeds.clone()),
+        RedisServers::Sentinel(sentinel) => {
+            let file = sentinel.password_file.as_deref();
+            let password = sentinel
+                .password()
+                .with_context(|| of_file("redis.sentinel.password_file", file))?;
+            Servers::Sentinel(SentinelConfig {
+                servers: sentinel.servers.clone(),
+                service: sentinel.service.clone(),
+                login: Login {
+                    username: sentinel.username.clone(),
+                    password: password.map(|password| password.expose().to_owned()),
+                },
+                tls: tls.clone().filter(|_| sentinel.tls),
+            })
         }
-        RedisAddress::Unix(path) => {
-            let mut url = format!("unix://{}?db={}", path.display(), redis.database);
-            if !user.is_empty() {
-                url.push_str(&format!("&user={user}"));
-            }
-            if let Some(password) = &password {
-                url.push_str(&format!("&pass={}", escape(password.expose())));
-            }
-            url
-        }
+    };
+    let secured = match &redis.servers {
+        RedisServers::Sentinel(sentinel) => sentinel.master_tls,
+        RedisServers::Single(_) | RedisServers::Cluster(_) => true,
     };
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     Ok(RedisConfig {
+        login: Login {
+            username: redis.username.clone(),
+            password: password.map(|password| password.expose().to_owned()),
+        },
+        database: redis.database,
+        tls: tls.filter(|_| secured),
+        protocol: match redis.protocol {
+            RedisProtocol::Resp2 => Protocol::Resp2,
+            RedisProtocol::Resp3 => Protocol::Resp3,
+        },
         prefix: redis.prefix.clone(),
         pool_size: redis.pool_size,
         min_idle: redis.min_idle,
@@ -100,7 +111,26 @@ pub(crate) fn redis(redis: &config::Redis) -> Result<RedisConfig, SecretError> {
         compress_above: redis.compress_above.map(bytes),
         lease: redis.lease,
         queue_bytes: bytes(redis.queue),
-        ..RedisConfig::new(url)
+        ..RedisConfig::new(servers)
+    })
+}
+
+fn of_file(key: &str, file: Option<&Path>) -> String {
+    file.map_or_else(
+        || key.to_owned(),
+        |file| format!("{key} {}", file.display()),
+    )
+}
+
+fn redis_tls(tls: &config::RedisTls) -> anyhow::Result<Tls> {
+    let shown = tls.certificate.as_ref();
+    let shown = shown.map(|files| Certificate::load(&files.chain, &files.key));
+    let shown = shown.transpose().context("redis.tls.cert_file")?;
+    let config = client_tls(tls.ca_file.as_deref(), shown.as_ref());
+    let config = config.map_err(|reason| anyhow::anyhow!("redis.tls.ca_file: {reason}"))?;
+    Ok(Tls {
+        config: Arc::new(config),
+        server_name: tls.server_name.clone(),
     })
 }
 

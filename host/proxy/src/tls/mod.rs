@@ -2,6 +2,7 @@
 
 mod accept;
 mod certificate;
+mod client;
 mod pem;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use self::accept::{HandshakeError, Protocol, Tls, TlsError};
 pub use self::certificate::{Certificate, CertificateError, CertificatePart};
+pub use self::client::client_tls;
 pub use self::pem::read_authorities;
 
 /// The cryptography behind TLS, on both sides of the node: ring. It needs a C compiler

@@ -8,17 +8,17 @@
 //! ```
 //! Calls pass only while it is closed. Whoever opens it starts the one prober.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use weir_semantics::Timestamp;
 
 use super::state::RedisState;
 
-/// The longest pause between two probes.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two probes: with what a probe itself may take, Redis is used
+/// within two seconds of being back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -47,8 +47,8 @@ pub(super) struct Guard {
     /// Failures since the last success.
     failures: AtomicU32,
     threshold: u32,
-    /// Whether calls pass: what waits for Redis watches it.
-    closed: watch::Sender<bool>,
+    /// Whether calls pass.
+    closed: AtomicBool,
     /// How often it was closed: a failure of a call that began before does not count.
     closings: AtomicU64,
 }
@@ -64,7 +64,7 @@ impl Guard {
             state: Mutex::new(Breaker::Open(outage)),
             failures: AtomicU32::new(0),
             threshold: threshold.max(1),
-            closed: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
             closings: AtomicU64::new(0),
         }
     }
@@ -72,7 +72,7 @@ impl Guard {
     /// A ticket for a call, if calls pass.
     pub(super) fn enter(&self) -> Option<u64> {
         let ticket = self.closings.load(Ordering::Acquire);
-        (*self.closed.borrow()).then_some(ticket)
+        self.closed.load(Ordering::Acquire).then_some(ticket)
     }
 
     pub(super) fn succeeded(&self) {
@@ -98,7 +98,7 @@ impl Guard {
             since: now,
             reason: reason.to_owned(),
         });
-        self.closed.send_replace(false);
+        self.closed.store(false, Ordering::Release);
         true
     }
 
@@ -127,11 +127,7 @@ impl Guard {
         *state = Breaker::Closed;
         self.failures.store(0, Ordering::Release);
         self.closings.fetch_add(1, Ordering::AcqRel);
-        self.closed.send_replace(true);
-    }
-
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.closed.subscribe()
+        self.closed.store(true, Ordering::Release);
     }
 
     pub(super) fn state(&self) -> RedisState {
@@ -240,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_two_seconds_and_vary() {
+    fn pauses_grow_to_a_second_and_vary() {
         let mut backoff = Backoff::new();
         let pauses: Vec<Duration> = (0..40).map(|_| backoff.next()).collect();
         assert!(pauses[0] <= FIRST_PAUSE);

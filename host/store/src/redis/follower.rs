@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
 use ::redis::streams::{StreamId, StreamReadReply};
 use ::redis::{FromRedisValue, RedisError, Value, cmd, pipe};
 use tokio::time::timeout;
@@ -13,6 +12,7 @@ use super::breaker::Backoff;
 use super::client::Client;
 use super::error::CallError;
 use super::keys::Keys;
+use super::link::Link;
 use crate::Position;
 use crate::log::{Applied, Entry, EntryMark, FleetUnavailable, Log, Selector, Target};
 
@@ -26,8 +26,10 @@ enum SessionEnd {
     Call(#[from] CallError),
     #[error(transparent)]
     Fleet(#[from] FleetUnavailable),
-    #[error("Redis at redis.url is a replica; the log is written at the master, name that one")]
+    #[error("the server is a replica; the log is written at the master")]
     Replica,
+    #[error("the log may be somewhere else now")]
+    Moved,
 }
 
 impl From<RedisError> for SessionEnd {
@@ -57,6 +59,9 @@ impl Follower {
                 return;
             }
             let end = self.session(&mut backoff).await;
+            if !matches!(end, SessionEnd::Moved) {
+                self.client.doubt();
+            }
             tracing::debug!(reason = %end, "the log is not followed for now");
             tokio::time::sleep(backoff.next()).await;
         }
@@ -64,26 +69,29 @@ impl Follower {
 
     /// One connection, until it fails.
     async fn session(&self, backoff: &mut Backoff) -> SessionEnd {
-        let limit = self.client.background();
-        let link = timeout(limit, self.client.dedicated()).await;
-        let outcome = match link {
-            Ok(Ok(mut link)) => match timeout(limit, inspect(&mut link)).await {
-                Ok(Ok(())) => self.follow(&mut link, backoff).await,
-                Ok(Err(end)) => return end,
-                Err(_) => return CallError::Deadline(limit).into(),
-            },
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return CallError::Deadline(limit).into(),
+        let mut moves = self.client.moves();
+        let session = async {
+            let limit = self.client.background();
+            let late = || CallError::Deadline(limit);
+            let link = timeout(limit, self.client.dedicated()).await;
+            let link = link.map_err(|_| late())??;
+            let inspected = timeout(limit, inspect(&link)).await;
+            inspected.map_err(|_| late())??;
+            self.follow(&link, backoff).await
         };
-        match outcome {
-            Ok(never) => match never {},
-            Err(end) => end,
+        tokio::select! {
+            outcome = session => match outcome {
+                Ok(never) => match never {},
+                Err(end) => end,
+            },
+            // The connection may stand, to a server that is not the master any more.
+            _ = moves.changed() => SessionEnd::Moved,
         }
     }
 
     async fn follow(
         &self,
-        link: &mut MultiplexedConnection,
+        link: &Link,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, SessionEnd> {
         // Whatever happened while the connection was away: read the counters again.
@@ -147,7 +155,7 @@ impl Follower {
     /// the log stands: a log that was flushed is silent.
     async fn next(
         &self,
-        link: &mut MultiplexedConnection,
+        link: &Link,
         cursor: &str,
     ) -> Result<(Vec<StreamId>, Option<u64>, u64), SessionEnd> {
         let block = u64::try_from(self.block.as_millis())
@@ -170,7 +178,7 @@ impl Follower {
             .arg("sequence");
         let limit = self.block + self.client.background();
         let (reply, (epoch, sequence)): (Option<StreamReadReply>, (Option<u64>, Option<u64>)) =
-            timeout(limit, pipeline.query_async(link))
+            timeout(limit, pipeline.query_async(&mut link.connection()))
                 .await
                 .map_err(|_| CallError::Deadline(limit))??;
         let entries = reply
@@ -182,7 +190,9 @@ impl Follower {
 }
 
 /// Refuses a replica, and warns of a setting by which Redis could forget the log.
-async fn inspect(link: &mut MultiplexedConnection) -> Result<(), SessionEnd> {
+async fn inspect(link: &Link) -> Result<(), SessionEnd> {
+    let mut connection = link.connection();
+    let link = &mut connection;
     // Not every user or service may ask these; then nothing is known.
     let role: Result<Vec<Value>, _> = cmd("ROLE").query_async(link).await;
     if let Ok(role) = role

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 mod breaker;
 mod chunks;
 pub(crate) mod client;
+mod cluster;
 mod config;
+mod connect;
 mod error;
 mod follower;
 #[doc(hidden)]
@@ -22,15 +24,21 @@ pub mod fuzzing;
 mod inspect;
 pub(crate) mod keys;
 mod lease;
+mod link;
+mod node;
 mod pool;
+mod sentinel;
 mod sequencer;
+mod slots;
 mod state;
 mod stats;
 mod tier;
 mod variants;
 mod writer;
 
-pub use config::{ConfigError, RedisConfig};
+pub use config::{
+    ConfigError, Endpoint, Login, Protocol, RedisConfig, SentinelConfig, Servers, Tls,
+};
 pub use error::CallError;
 pub use inspect::{Inspected, InspectedRecord};
 pub use lease::{Lease, Leased, Next, Waiting};
@@ -64,8 +72,8 @@ impl Redis {
     /// [`ConfigError`] for a setting that cannot work, or a journal that another node has.
     pub fn start(config: &RedisConfig, limits: Limits, clock: Clock) -> Result<Self, ConfigError> {
         let now = clock.now();
-        let client = Client::start(config, clock)?;
         let keys = Keys::new(&config.prefix);
+        let client = Client::start(config, &keys.state(), clock)?;
         let sequencer = Sequencer::new(client.clone(), keys.clone(), limits, config.stream_entries);
         let log = match &config.journal {
             Some(path) => Log::journaled(limits, Arc::new(sequencer), path, now)

@@ -1,97 +1,167 @@
-//! Connections, as the pool makes and judges them.
+//! The connections to one server, shared by all calls to it.
+//!
+//! A call takes the first connection that is not crowded, so that calls which come at the
+//! same time are written and answered together; the others are for when it is. What no
+//! request waits for has a connection of its own, where there are two: what it writes is
+//! large, and a request's answer would come behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, RedisError};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 
-/// How long a connection may take to be made. No request waits for it longer than its
-/// own deadline.
-const CONNECT: Duration = Duration::from_millis(500);
+use super::error::CallError;
+use super::link::Link;
+use super::stats::PoolState;
 
-/// Makes connections for the pool.
-#[derive(Clone, Debug)]
-pub(super) struct Manager {
-    client: Client,
-    /// Grows when connections made before must be taken for dead.
-    generation: Arc<AtomicU64>,
+/// How many calls share a connection before another one is taken, or opened.
+const CROWD: u32 = 32;
+
+/// How long a connection beyond those that are kept is idle before it is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// For whom a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// For a request that waits.
+    Request,
+    /// For nobody who waits.
+    Background,
 }
 
-/// A connection of the pool.
+/// The connections to one server.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) link: MultiplexedConnection,
-    generation: u64,
-    broken: bool,
+pub(super) struct Pool {
+    most: usize,
+    least: usize,
+    links: Mutex<Vec<Arc<Link>>>,
+    /// Wakes whoever opens connections: the node's keeper.
+    wanted: Arc<Notify>,
+    /// The outcome of the last attempt to open one.
+    opened: watch::Sender<Option<CallError>>,
 }
 
-impl Manager {
-    pub(super) fn new(client: Client) -> Self {
+impl Pool {
+    pub(super) fn new(most: u32, least: u32) -> Self {
         Self {
-            client,
-            generation: Arc::default(),
+            most: most as usize,
+            least: least as usize,
+            links: Mutex::default(),
+            wanted: Arc::default(),
+            opened: watch::Sender::new(None),
         }
     }
 
-    /// A connection outside the pool. It has no deadline of its own for answers.
-    pub(super) async fn dedicated(&self) -> Result<MultiplexedConnection, RedisError> {
-        // The deadline is the caller's; a response timeout here would cut blocking reads.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(None);
-        self.client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+    /// A connection for a call, at once if there is one; else when it has been opened, or
+    /// the reason why it has not.
+    pub(super) async fn take(&self, lane: Lane) -> Result<Arc<Link>, CallError> {
+        if let Some(link) = self.pick(lane) {
+            return Ok(link);
+        }
+        let mut opened = self.opened.subscribe();
+        loop {
+            if let Some(link) = self.pick(lane) {
+                return Ok(link);
+            }
+            self.wanted.notify_one();
+            if opened.changed().await.is_err() {
+                return Err(CallError::Down);
+            }
+            if let Some(error) = opened.borrow_and_update().clone() {
+                return Err(error);
+            }
+        }
     }
 
-    /// Whether the connection was made before others like it were found dead.
-    pub(super) fn outdated(&self, connection: &Connection) -> bool {
-        connection.generation != self.generation.load(Ordering::Acquire)
+    fn pick(&self, lane: Lane) -> Option<Arc<Link>> {
+        let links = self.links.lock();
+        let mine = match (lane, links.split_first()) {
+            (Lane::Background, Some((first, _))) if !first.closed() => std::slice::from_ref(first),
+            (Lane::Request, Some((_, rest))) if !rest.is_empty() => rest,
+            _ => &links[..],
+        };
+        let mut best: Option<(&Arc<Link>, u32)> = None;
+        for link in mine.iter().filter(|link| !link.closed()) {
+            let crowd = link.in_flight();
+            if best.is_none_or(|(_, least)| crowd < least) {
+                best = Some((link, crowd));
+            }
+            if crowd < CROWD {
+                break;
+            }
+        }
+        let crowded = best.is_none_or(|(_, crowd)| crowd >= CROWD);
+        let best = best.map(|(link, _)| Arc::clone(link));
+        if crowded && links.len() < self.most {
+            self.wanted.notify_one();
+        }
+        best
     }
 
-    /// All connections that exist now are taken for dead.
-    pub(super) fn outdate_all(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    /// Told when a connection may have to be opened.
+    pub(super) fn wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.wanted)
     }
 
-    /// The connection is dead, and so are those of its generation: Redis went away.
-    pub(super) fn outdate_with(&self, connection: &Connection) {
-        let made = connection.generation;
-        // If it fails, someone else has found out already.
-        let _ =
-            self.generation
-                .compare_exchange(made, made + 1, Ordering::AcqRel, Ordering::Acquire);
-    }
-}
-
-impl Connection {
-    /// It is not used again: an answer may still be under way.
-    pub(super) fn discard(&mut self) {
-        self.broken = true;
-    }
-}
-
-impl bb8::ManageConnection for Manager {
-    type Connection = Connection;
-    type Error = RedisError;
-
-    async fn connect(&self) -> Result<Connection, RedisError> {
-        let generation = self.generation.load(Ordering::Acquire);
-        Ok(Connection {
-            link: self.dedicated().await?,
-            generation,
-            broken: false,
-        })
+    /// Has the keeper look at once.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
     }
 
-    async fn is_valid(&self, _: &mut Connection) -> Result<(), RedisError> {
-        // Not called: test_on_check_out is off, since it would double each call's time.
-        Ok(())
+    /// Drops connections that have ended, and those beyond the least that have had nothing
+    /// to do for long. Whether one is to be opened.
+    pub(super) fn tend(&self) -> bool {
+        let mut links = self.links.lock();
+        links.retain(|link| !link.closed());
+        let spare = links.len().saturating_sub(self.least);
+        let idle = links.iter().rev().take(spare);
+        let idle = idle.take_while(|link| link.idle() > IDLE).count();
+        let kept = links.len() - idle;
+        links.truncate(kept);
+        let rest = if links.len() > 1 {
+            &links[1..]
+        } else {
+            &links[..]
+        };
+        let crowded = rest.iter().all(|link| link.in_flight() >= CROWD);
+        links.len() < self.least || (crowded && links.len() < self.most && !self.quiet(&links))
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.broken || self.outdated(connection)
+    /// Whether nobody waits for a connection, and there is none.
+    fn quiet(&self, links: &[Arc<Link>]) -> bool {
+        links.is_empty() && self.opened.receiver_count() == 0
+    }
+
+    /// Adds a connection that has been opened, or tells those who wait why there is none.
+    pub(super) fn add(&self, opened: Result<Link, CallError>) {
+        let outcome = match opened {
+            Ok(link) => {
+                self.links.lock().push(Arc::new(link));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        self.opened.send_replace(outcome);
+    }
+
+    /// A connection is not used again: it hangs, or has ended.
+    pub(super) fn discard(&self, link: &Arc<Link>) {
+        self.links.lock().retain(|other| !Arc::ptr_eq(other, link));
+        self.wanted.notify_one();
+    }
+
+    /// No connection that exists now is used again.
+    pub(super) fn discard_all(&self) {
+        self.links.lock().clear();
+    }
+
+    pub(super) fn state(&self) -> PoolState {
+        let links = self.links.lock();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        PoolState {
+            connections: count(links.len()),
+            idle: count(links.iter().filter(|link| link.in_flight() == 0).count()),
+        }
     }
 }

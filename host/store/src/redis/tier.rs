@@ -114,24 +114,42 @@ impl Tier {
     /// Reads keys, and after them where the log stands. What is purged counts as absent.
     async fn read(&self, names: Vec<String>, key: &str) -> Result<Vec<Found>, CallError> {
         let (before, began) = (self.log.position(), self.client.now());
-        let mut pipeline: Pipeline = pipe();
-        pipeline.cmd("MGET").arg(&names);
-        pipeline
-            .cmd("HMGET")
-            .arg(self.keys.state())
-            .arg("epoch")
-            .arg("sequence");
-        let (values, state): (Vec<Option<Bytes>>, LogState) =
-            self.client.pipeline(&pipeline, Patience::Request).await?;
-        if values.iter().all(Option::is_none) {
+        let Some((values, state)) = self.values(&names).await? else {
             return Ok(Vec::new());
-        }
+        };
         self.catch_up(before, state, began).await?;
         let mut found = Vec::with_capacity(values.len());
         for (value, name) in values.into_iter().zip(&names) {
             found.push(self.decode(value, name, key).await);
         }
         Ok(found)
+    }
+
+    /// The values, and where the log stood after they were read; nothing if there are none.
+    async fn values(
+        &self,
+        names: &[String],
+    ) -> Result<Option<(Vec<Option<Bytes>>, LogState)>, CallError> {
+        let (mut values, mut state) = (cmd("MGET"), cmd("HMGET"));
+        values.arg(names);
+        state.arg(self.keys.state()).arg("epoch").arg("sequence");
+        if !self.client.scattered() {
+            let mut pipeline: Pipeline = pipe();
+            pipeline.add_command(values).add_command(state);
+            let found: (Vec<Option<Bytes>>, LogState) =
+                self.client.pipeline(&pipeline, Patience::Request).await?;
+            return Ok(found.0.iter().any(Option::is_some).then_some(found));
+        }
+        // Without the log nothing is trusted: the object need not be read.
+        if !*self.client.watch().borrow() {
+            return Err(CallError::Down);
+        }
+        let found: Vec<Option<Bytes>> = self.client.command(&values, Patience::Request).await?;
+        if found.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let state = self.client.command(&state, Patience::Request).await?;
+        Ok(Some((found, state)))
     }
 
     /// Makes sure that this node has applied the log up to `state`, which was read after

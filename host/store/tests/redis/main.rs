@@ -15,6 +15,7 @@ mod lease;
 mod log;
 mod outage;
 mod rate_limit;
+mod secured;
 mod sentinel;
 mod server;
 mod throughput;
@@ -53,7 +54,7 @@ use http::{HeaderMap, StatusCode};
 use server::{PATIENCE, Server};
 use weir_semantics::{Freshness, Timestamp, VaryKey};
 use weir_store::log::{Limits, Selector, Target};
-use weir_store::redis::{Redis, RedisConfig};
+use weir_store::redis::{Endpoint, Login, Redis, RedisConfig, Servers};
 use weir_store::{Clock, Key, KeyBuilder, Object, Position, StoredHeaders, Tags};
 
 /// Polls until the condition holds.
@@ -68,12 +69,16 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint::tcp("127.0.0.1", port)
+}
+
 fn config(server: &Server) -> RedisConfig {
     // The machine that runs the tests may be busy: a deadline missed for that would
     // fail a test that is about something else.
     RedisConfig {
         deadline: Duration::from_millis(250),
-        ..RedisConfig::new(server.url())
+        ..RedisConfig::new(Servers::Single(endpoint(server.port())))
     }
 }
 

@@ -29,9 +29,9 @@ use toml::de::{DeTable, DeValue};
 pub(crate) use self::errors::{ConfigErrors, Problem};
 pub(crate) use self::model::{
     Admin, CertificateFiles, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy,
-    Protection, Redis, RedisAddress, RedisDown, Route, Server, Tls, Upstream, UpstreamTls,
+    Protection, Redis, RedisDown, RedisProtocol, RedisServers, RedisTls, Route, Server, Tls,
+    Upstream, UpstreamTls,
 };
-pub(crate) use self::secret::SecretError;
 
 use self::errors::{Findings, Place};
 use self::read::Read;

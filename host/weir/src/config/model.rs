@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 pub(crate) use weir_proxy::{Coding, MediaTypes};
+pub(crate) use weir_store::redis::Endpoint;
 
 use super::compound::Choice;
 use super::errors::Problem;
@@ -170,9 +171,9 @@ pub(crate) struct Cache {
 /// The Redis tier.
 #[derive(Clone, Debug)]
 pub(crate) struct Redis {
-    /// Where it listens.
-    pub(crate) address: RedisAddress,
-    /// Number of the database.
+    /// Where it is.
+    pub(crate) servers: RedisServers,
+    /// Number of the database; 0 for a cluster.
     pub(crate) database: u32,
     /// User name (ACL).
     pub(crate) username: Option<String>,
@@ -180,9 +181,13 @@ pub(crate) struct Redis {
     pub(crate) given_password: Option<Secret>,
     /// The file with the password; see [`Redis::password`].
     pub(crate) password_file: Option<PathBuf>,
+    /// Present when the servers are reached by TLS, or their sentinels.
+    pub(crate) tls: Option<RedisTls>,
+    /// The protocol.
+    pub(crate) protocol: RedisProtocol,
     /// First part of the name of every key; without `{` and `}`.
     pub(crate) prefix: String,
-    /// Most connections, 1 to 1000.
+    /// Most connections to a server, 1 to 1000.
     pub(crate) pool_size: u32,
     /// Idle connections kept open, at most `pool_size`.
     pub(crate) min_idle: u32,
@@ -202,18 +207,52 @@ pub(crate) struct Redis {
     pub(crate) connections_ttl: Duration,
 }
 
-/// Where Redis listens.
+/// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RedisAddress {
-    /// A TCP port. An IPv6 address has no brackets here.
-    Tcp {
-        /// Name or IP address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
+pub(crate) enum RedisServers {
+    /// One server.
+    Single(Endpoint),
+    /// Nodes of a cluster, at least one.
+    Cluster(Vec<Endpoint>),
+    /// Known to sentinels.
+    Sentinel(RedisSentinel),
+}
+
+/// The sentinels of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RedisSentinel {
+    /// At least one.
+    pub(crate) servers: Vec<Endpoint>,
+    /// What they call the master.
+    pub(crate) service: String,
+    /// User name (ACL) at the sentinels.
+    pub(crate) username: Option<String>,
+    /// The file with their password.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Whether they are reached by TLS.
+    pub(crate) tls: bool,
+    /// Whether the master is.
+    pub(crate) master_tls: bool,
+}
+
+/// TLS with Redis.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RedisTls {
+    /// The authorities to trust; none: those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The certificate that this node shows.
+    pub(crate) certificate: Option<CertificateFiles>,
+    /// A DNS name or an IP address.
+    pub(crate) server_name: Option<String>,
+}
+
+/// The protocol that Redis is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RedisProtocol {
+    /// RESP2.
+    Resp2,
+    /// RESP3 where the server knows it.
+    Resp3,
 }
 
 impl Redis {
@@ -226,6 +265,16 @@ impl Redis {
             Some(file) => read_secret(file).map(Some),
             None => Ok(self.given_password.clone()),
         }
+    }
+}
+
+impl RedisSentinel {
+    /// The sentinels' password, read anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub(crate) fn password(&self) -> Result<Option<Secret>, SecretError> {
+        self.password_file.as_deref().map(read_secret).transpose()
     }
 }
 
@@ -457,6 +506,11 @@ impl Choice for OnPolicyError {
         ("last-good", Self::LastGood),
         ("503", Self::Unavailable503),
     ];
+}
+
+impl Choice for RedisProtocol {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("resp2", Self::Resp2), ("resp3", Self::Resp3)];
 }
 
 impl Choice for RedisDown {

@@ -11,7 +11,9 @@ use toml::de::DeValue;
 use super::compound::{Json, List, Named, OneOrMany, Tables};
 use super::errors::{Findings, Place};
 use super::http::{FieldName, Lifetimes};
-use super::model::{Coding, Grant, LogFormat, LogLevel, OnPolicyError, Protection, RedisDown};
+use super::model::{
+    Coding, Grant, LogFormat, LogLevel, OnPolicyError, Protection, RedisDown, RedisProtocol,
+};
 use super::read::{At, Fields, Read};
 use super::schema::{Absent, KeySpec, TableSpec, table};
 use super::units::Size;
@@ -27,6 +29,8 @@ pub(super) const TABLES: &[&TableSpec] = &[
     Memory::SPEC,
     Cache::SPEC,
     Redis::SPEC,
+    RedisTls::SPEC,
+    RedisSentinel::SPEC,
     Upstream::SPEC,
     UpstreamTls::SPEC,
     Policy::SPEC,
@@ -168,8 +172,21 @@ table! {
 table! {
     /// The tier that nodes share. Without this table a node caches alone.
     "[redis]" Redis {
-        /// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` or `unix:///PATH[?db=DB]`.
-        url: String;
+        /// `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://` for TLS, or `unix:///PATH[?db=DB]`; `valkey://`
+        /// and `valkeys://` mean the same. A name is looked up anew for each connection.
+        url: String, absent "required, unless there is `urls` or `sentinel`";
+        /// With `cluster = true`: some of its nodes, each as in `url`. The first that answers names the others.
+        urls: List<String>, absent "none";
+        /// Whether the server in `url`, or those in `urls`, are nodes of a Redis Cluster.
+        cluster: bool, = false;
+        /// The sentinels that say which server is the master.
+        sentinel: RedisSentinel, absent "none";
+        /// Number of the database. A cluster has 0 alone.
+        database: u64, absent "0, or that of the URL", in 0..=65535;
+        /// How servers with `rediss` are verified. With `sentinel`: that the master is reached by TLS.
+        tls: RedisTls, absent "with `rediss` the authorities of the system, and no certificate";
+        /// RESP3, or RESP2 where the server knows no other; or RESP2 in any case.
+        protocol: RedisProtocol, = "resp3";
         /// First part of the name of every key.
         prefix: String, = "weir";
         /// User name (Redis ACL).
@@ -178,9 +195,9 @@ table! {
         password: String, absent "none, or that of the URL";
         /// File with the password.
         password_file: PathBuf, absent "none";
-        /// Most connections.
+        /// Most connections to each server. Calls share them; one more follows the purges.
         pool_size: u64, = 10, in 1..=1000;
-        /// Idle connections kept open; at most `pool_size`.
+        /// Connections to each server that are kept open when idle; at most `pool_size`.
         min_idle: u64, absent "5, or `pool_size` if that is less", in 0..=1000;
         /// Longest time for each call; what is late counts as failed.
         deadline: Duration, = "20ms", in "1ms"..="10s";
@@ -199,6 +216,35 @@ table! {
         /// How long `PREFIX:websocket:connections` tells of a node's upgraded connections after its last sign of
         /// life, which it gives three times as often. `"0s"`: they are not told there.
         connections_ttl: Duration, = "30s", in "0s"..="1h";
+    }
+}
+
+table! {
+    /// TLS with Redis, and with its sentinels where they are reached by `rediss`.
+    "[redis.tls]" RedisTls {
+        /// PEM file with the certificate authorities to trust, and no others.
+        ca_file: PathBuf, absent "those of the system";
+        /// PEM file with the certificate that this node shows, where Redis asks for one.
+        cert_file: PathBuf, absent "none";
+        /// PEM file with that certificate's private key, without a password.
+        key_file: PathBuf, absent "none";
+        /// The name to ask for (SNI) and to verify, the same for all servers.
+        server_name: String, absent "the host that is connected to";
+    }
+}
+
+table! {
+    /// A master and its replicas, watched by sentinels. They are asked for the master whenever it does not answer
+    /// or is none any more, and every second.
+    "[redis.sentinel]" RedisSentinel {
+        /// Some or all of the sentinels: `HOST[:PORT]`, or `rediss://HOST[:PORT]` for all of them.
+        servers: List<String>;
+        /// What they call the master.
+        service: String, = "mymaster";
+        /// User name (ACL) that the sentinels ask for. That of Redis is in `[redis]`.
+        username: String, absent "none";
+        /// File with the password that the sentinels ask for.
+        password_file: PathBuf, absent "none";
     }
 }
 

@@ -135,8 +135,52 @@ fn each_mistake_has_its_message() {
         ),
         ("[redis]", "6:1: redis.url: the key is missing"),
         (
-            "[redis]\nurl = \"rediss://h\"",
-            "7:8: redis.url: TLS to Redis is not built yet",
+            "[redis]\nurl = \"redis://h\"\ntls = {}",
+            "8:7: redis.tls: Redis is reached without TLS",
+        ),
+        (
+            "[redis]\nurl = \"rediss://h\"\ntls = { cert_file = \"c\" }",
+            "8:21: redis.tls.cert_file: a certificate goes with its key",
+        ),
+        (
+            "[redis]\nurl = \"rediss://h\"\ntls = { server_name = \"h:1\" }",
+            "8:23: redis.tls.server_name: this is not the name of a server",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\nurls = [\"redis://h\"]",
+            "8:8: redis.urls: where Redis is, is said already",
+        ),
+        (
+            "[redis]\nurls = [\"redis://h\", \"redis://i\"]",
+            "7:8: redis.urls: several servers are a cluster",
+        ),
+        (
+            "[redis]\nurls = [\"redis://h\", \"rediss://i\"]\ncluster = true",
+            "7:22: redis.urls[1]: the nodes of a cluster are reached alike",
+        ),
+        (
+            "[redis]\nurl = \"redis://h/2\"\ncluster = true",
+            "7:7: redis.url: a cluster has database 0 alone, not 2",
+        ),
+        (
+            "[redis]\nurl = \"redis://h/2\"\ndatabase = 3",
+            "8:12: redis.database: the URL gives another database, 2",
+        ),
+        (
+            "[redis]\ncluster = true\n[redis.sentinel]\nservers = [\"h\"]",
+            "7:11: redis.cluster: sentinels know no clusters",
+        ),
+        (
+            "[redis.sentinel]\nservers = []",
+            "7:11: redis.sentinel.servers: the list is empty",
+        ),
+        (
+            "[redis.sentinel]\nservers = [\"redis://u:p@h\"]",
+            "7:12: redis.sentinel.servers[0]: this is not the address of a sentinel",
+        ),
+        (
+            "[redis.sentinel]\nservers = [\"h\", \"rediss://i\"]",
+            "7:17: redis.sentinel.servers[1]: sentinels are reached by TLS or without it, not by both",
         ),
         (
             "[redis]\nurl = \"localhost:6379\"",
@@ -362,7 +406,8 @@ fn what_is_probably_not_meant_is_a_warning() {
 #[test]
 fn a_password_stays_out_of_every_message() {
     for tables in [
-        "[redis]\nurl = \"rediss://u:hunter2@h\"",
+        "[redis]\nurl = \"redis://u:hunter2@h?x\"",
+        "[redis.sentinel]\nservers = [\"redis://u:hunter2@h\"]",
         "[redis]\nurl = \"u:hunter2@h\"\npasword = 3",
         "[redis]\nurl = \"redis://u:hunter2@h:x\"",
         "[redis]\nurl = \"redis://h\"\npassword = \"hunter2",

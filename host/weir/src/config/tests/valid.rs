@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::model::Coding;
+use crate::config::model::{Coding, Endpoint};
 use crate::config::raw::TABLES;
 use proptest::prelude::*;
 use toml::de::DeValue;
@@ -76,11 +76,9 @@ fn the_file_of_the_design_is_valid() {
         Some(Path::new("etc/admin.token"))
     );
     let redis = config.redis.unwrap();
-    let address = RedisAddress::Tcp {
-        host: "127.0.0.1".to_owned(),
-        port: 6379,
-    };
-    assert_eq!((redis.address, redis.database), (address, 0));
+    let server = RedisServers::Single(Endpoint::tcp("127.0.0.1", 6379));
+    assert_eq!((redis.servers, redis.database), (server, 0));
+    assert_eq!(redis.protocol, RedisProtocol::Resp3);
     assert_eq!((redis.pool_size, redis.min_idle), (10, 5));
     assert_eq!(redis.deadline, Duration::from_millis(20));
     assert_eq!(
@@ -190,13 +188,8 @@ fn one_address_needs_no_list_and_port_0_may_repeat() {
 fn urls_of_redis() {
     let redis = |rest: &str| valid(&format!("{MINIMAL}[redis]\n{rest}")).redis.unwrap();
     let found = redis("url = \"redis://u%40:p%2Fw@[::1]/7\"");
-    assert_eq!(
-        found.address,
-        RedisAddress::Tcp {
-            host: "::1".to_owned(),
-            port: 6379
-        }
-    );
+    let single = |host: &str| RedisServers::Single(Endpoint::tcp(host, 6379));
+    assert_eq!(found.servers, single("::1"));
     assert_eq!((found.database, found.username.as_deref()), (7, Some("u@")));
     assert_eq!(found.password().unwrap().unwrap().expose(), "p/w");
     assert!(!format!("{found:?}").contains("p/w"));
@@ -205,12 +198,54 @@ fn urls_of_redis() {
         "redis+unix:///run/redis.sock?db=2",
     ] {
         let found = redis(&format!("url = \"{url}\""));
-        assert_eq!(found.address, RedisAddress::Unix("/run/redis.sock".into()));
+        let socket = Endpoint::Unix("/run/redis.sock".into());
+        assert_eq!(found.servers, RedisServers::Single(socket));
         assert_eq!(found.database, 2);
     }
     let found = redis("url = \"redis://h\"\nusername = \"u\"\npassword = \"p\"");
     assert_eq!(found.username.as_deref(), Some("u"));
     assert_eq!(found.password().unwrap().unwrap().expose(), "p");
+    for (url, tls) in [
+        ("valkey://h", false),
+        ("valkeys://h", true),
+        ("rediss://h", true),
+    ] {
+        let found = redis(&format!("url = \"{url}\""));
+        assert_eq!(
+            (found.servers, found.tls.is_some()),
+            (single("h"), tls),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_cluster_and_sentinels() {
+    let redis = |rest: &str| valid(&format!("{MINIMAL}[redis]\n{rest}")).redis.unwrap();
+    let nodes = vec![Endpoint::tcp("a", 7000), Endpoint::tcp("b", 7001)];
+    let found = redis("urls = [\"redis://u:p@a:7000\", \"redis://u:p@b:7001\"]\ncluster = true");
+    assert_eq!(found.servers, RedisServers::Cluster(nodes));
+    assert_eq!(found.password().unwrap().unwrap().expose(), "p");
+    let found = redis("url = \"redis://a:7000\"\ncluster = true\nprotocol = \"resp2\"");
+    let one = RedisServers::Cluster(vec![Endpoint::tcp("a", 7000)]);
+    assert_eq!((found.servers, found.protocol), (one, RedisProtocol::Resp2));
+
+    let found = redis(
+        "database = 3\ntls = { server_name = \"r\" }\n\
+         [redis.sentinel]\nservers = [\"a\", \"[::1]:5000\"]\nservice = \"cache\"\nusername = \"s\"",
+    );
+    let RedisServers::Sentinel(sentinel) = found.servers else {
+        panic!("{:?}", found.servers)
+    };
+    let addresses = [Endpoint::tcp("a", 26379), Endpoint::tcp("::1", 5000)];
+    assert_eq!(sentinel.servers, addresses);
+    assert_eq!((sentinel.tls, sentinel.master_tls), (false, true));
+    assert_eq!((sentinel.service.as_str(), found.database), ("cache", 3));
+    assert_eq!(
+        (sentinel.username.as_deref(), found.username),
+        (Some("s"), None)
+    );
+    assert_eq!(found.tls.unwrap().server_name.as_deref(), Some("r"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod compress;
 mod listen;
 mod policies;
 mod redis;
+mod redis_url;
 mod routes;
 mod tls;
 mod upstreams;
