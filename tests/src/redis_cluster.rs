@@ -68,6 +68,20 @@ impl RedisCluster {
         self.nodes.iter().take(MASTERS).map(url).collect()
     }
 
+    /// The table of a node's configuration that leads to the cluster.
+    pub fn tables(&self) -> String {
+        format!("[redis]\nurls = {:?}\ncluster = true\n", self.urls())
+    }
+
+    /// Every object in it whose name holds this, on the masters and replicas that answer.
+    pub fn objects(&self, part: &str) -> Vec<String> {
+        let living = self.nodes.iter();
+        let names = living.filter_map(|node| node.try_command(&["KEYS", "weir:*|*"]).ok());
+        let names: Vec<Vec<String>> = names.collect();
+        let named = names.into_iter().flatten();
+        named.filter(|name| name.contains(part)).collect()
+    }
+
     /// Waits until every node says that the cluster is well, and every replica is in step.
     pub async fn settled(&self) {
         self.wait_for("a cluster that is well", |node| {

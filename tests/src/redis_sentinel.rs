@@ -58,6 +58,12 @@ impl RedisSentinel {
         self.sentinels.iter().map(Sentinel::address).collect()
     }
 
+    /// The tables of a node's configuration that lead to the master.
+    pub fn tables(&self) -> String {
+        let servers = self.addresses();
+        format!("[redis.sentinel]\nservers = {servers:?}\nservice = {SERVICE:?}\n")
+    }
+
     /// Waits until every living sentinel knows the others and two replicas in good health.
     pub async fn settled(&self) {
         for sentinel in &self.sentinels {
