@@ -49,7 +49,8 @@ async fn objects_values_and_purges_work_on_every_node_of_a_cluster() {
     let kv = KvStore::redis(&one);
     let position = one.log().position();
     for id in 0..60 {
-        one.put(Arc::new(object(&id.to_string(), &["team"], position)));
+        let object = object(&id.to_string(), &["team"], position);
+        one.put(Arc::new(object), None);
     }
     assert!(one.drained(PATIENCE).await);
     assert_eq!(one.stats().written.get(), 60, "{:?}", one.stats());

@@ -7,7 +7,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore};
 use weir_store::kv::KvStore;
 use weir_store::rate_limit::RateLimiter;
-use weir_store::redis::{Protocol, RedisState, Tls};
+use weir_store::redis::{Leased, Protocol, RedisState, Tls};
 
 use super::*;
 use crate::port::Port;
@@ -117,6 +117,27 @@ async fn works(config: &RedisConfig) {
     let id = fastrand_id();
     put(&redis, object(&id, &["team"], redis.log().position())).await;
     assert!(get(&redis, &id).await.is_some());
+    // Large enough for chunks; the second one lets those of the first go.
+    let large = format!("large-{id}");
+    for byte in [b'x', b'y'] {
+        let body = Bytes::from(vec![byte; 3 << 20]);
+        let position = redis.log().position();
+        put(
+            &redis,
+            Object {
+                body: body.clone(),
+                ..object(&large, &[], position)
+            },
+        )
+        .await;
+        assert_eq!(get(&redis, &large).await.expect("found").body, body);
+    }
+    let name = key("a.example", &format!("lease-{id}"));
+    let until = redis.lease_patience().expect("leases are used");
+    match redis.lease(name.as_str(), until).await {
+        Leased::Yours(lease, false) => drop(lease),
+        other => panic!("{other:?}"),
+    }
     let kv = KvStore::redis(&redis);
     let ttl = Duration::from_secs(60);
     assert_eq!(kv.increment("n", &id, 1, ttl).await, Ok(1));

@@ -31,7 +31,8 @@ async fn until_used(redis: &Redis) -> Duration {
     let began = Instant::now();
     until("Redis is used again", async || {
         let key = key("a.example", "after");
-        redis.put(Arc::new(object("after", &[], redis.log().position())));
+        let object = object("after", &[], redis.log().position());
+        redis.put(Arc::new(object), None);
         redis.drained(Duration::from_millis(100)).await;
         matches!(
             redis.get(key.as_str(), &HeaderMap::new()).await,

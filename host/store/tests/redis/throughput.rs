@@ -118,6 +118,7 @@ async fn throughput() {
             })
             .await
         };
+        let beside = beside_large(&redis).await;
         println!(
             "redis-benchmark {reference:.0}/s; GET {:.0}/s ({:.2}x, {:.1} us CPU); object {:.0}/s ({:.2}x, {:.1} us CPU); {:?}",
             reading.0,
@@ -128,5 +129,56 @@ async fn throughput() {
             hitting.1,
             redis.pool(),
         );
+        println!("hits while 4 tasks read 1 MiB: {beside}");
     }
+}
+
+/// The median and the 99th percentile of hits on a small object, in microseconds, alone
+/// and while others read a large one.
+async fn beside_large(redis: &Arc<Redis>) -> String {
+    let body: Vec<u8> = (0..1_048_576_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let large = Object {
+        body: body.into(),
+        ..object("large", &[], redis.log().position())
+    };
+    put(redis, large).await;
+    let mut said = Vec::new();
+    for readers in [0, 4] {
+        let end = Instant::now() + TIME;
+        let reader = |name: Key, pause: Duration| {
+            let redis = Arc::clone(redis);
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while Instant::now() < end {
+                    let began = Instant::now();
+                    let found = redis.get(name.as_str(), &HeaderMap::new()).await;
+                    took.push(began.elapsed().as_micros());
+                    assert!(matches!(found, Ok(Some(_))), "{found:?}");
+                    tokio::time::sleep(pause).await;
+                }
+                took
+            })
+        };
+        let large: Vec<_> = (0..readers)
+            .map(|_| reader(key("a.example", "large"), Duration::ZERO))
+            .collect();
+        let small: Vec<_> = (0..8)
+            .map(|_| reader(key("a.example", "1"), Duration::from_millis(2)))
+            .collect();
+        let (mut took, mut bytes) = (Vec::new(), 0);
+        for task in small {
+            took.extend(task.await.expect("a task"));
+        }
+        for task in large {
+            bytes += task.await.expect("a task").len();
+        }
+        took.sort_unstable();
+        said.push(format!(
+            "{} large: p50 {} us, p99 {} us",
+            bytes,
+            took[took.len() / 2],
+            took[took.len() * 99 / 100]
+        ));
+    }
+    said.join("; ")
 }
