@@ -101,6 +101,12 @@ fn setup(error: &RedisError) -> Option<String> {
             "Redis asks for a password; name its file with redis.password_file".to_owned(),
         );
     }
+    if says("switch database") && says("no permissions") {
+        return Some(format!(
+            "Redis does not let the user choose a database ({text}); give it +select, or use \
+             database 0"
+        ));
+    }
     if says("switch database") || says("DB index") {
         return Some(format!(
             "Redis has no database of that number ({text}); check the number at the end of \

@@ -209,6 +209,8 @@ async fn a_user_may_do_what_the_documentation_lists_and_that_is_enough() {
     let mut rules = vec!["ACL", "SETUSER"];
     rules.extend(ACL.split_whitespace().skip(1));
     server.command::<()>(&rules);
+    let few = ["ACL", "SETUSER", "few", "on", ">secret", "+@all", "-select"];
+    server.command::<()>(&few);
     server.command::<()>(&["CONFIG", "SET", "requirepass", "another"]);
     let login = |username: Option<&str>, password: Option<&str>| RedisConfig {
         login: Login {
@@ -217,8 +219,19 @@ async fn a_user_may_do_what_the_documentation_lists_and_that_is_enough() {
         },
         ..single(server.port())
     };
-    works(&login(Some("weir"), Some("secret"))).await;
+    let listed = || login(Some("weir"), Some("secret"));
+    let numbered = || RedisConfig {
+        database: 1,
+        ..listed()
+    };
+    works(&listed()).await;
+    works(&numbered()).await;
     works(&login(None, Some("another"))).await;
+    let unnumbered = RedisConfig {
+        database: 1,
+        ..login(Some("few"), Some("secret"))
+    };
+    refused(&unnumbered, "+select").await;
     for protocol in [Protocol::Resp2, Protocol::Resp3] {
         let config = |config| RedisConfig { protocol, ..config };
         works(&config(login(Some("weir"), Some("secret")))).await;
