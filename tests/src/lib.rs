@@ -15,6 +15,7 @@ pub mod admin;
 pub mod answer;
 pub mod artifact;
 pub mod cases;
+pub mod chaos;
 pub mod charity;
 pub mod component;
 pub mod guests;

@@ -480,3 +480,49 @@ async fn a_response_without_date_is_dated_once_when_it_arrives() {
     assert!(aged.is_hit());
     assert_eq!(aged.headers["date"], first, "dated anew when it was served");
 }
+
+/// An origin that takes its time, so that there is time before the end to renew in.
+async fn slow_and_short() -> Origin {
+    Origin::with(|call| {
+        let took = std::time::Duration::from_millis(300);
+        Reply::page(call).after(took).cache("max-age=5")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_often_is_renewed_before_it_expires() {
+    let origin = slow_and_short().await;
+    let node = Config::plain(&origin.url()).start().await;
+    node.until_hit("/hot").await;
+    until("a fetch before the end of the lifetime", async || {
+        node.get("/hot").await;
+        let renewed = node.admin().metric("weir_early_refreshes_total", &[]).await;
+        (renewed > 0.5).then_some(())
+    })
+    .await;
+    let renewals = origin.calls("/hot");
+    let last = renewals.last().expect("a fetch");
+    assert_eq!(last.header("if-none-match").as_deref(), Some("\"v1\""));
+    // Those who come meanwhile do not wait, and the renewed object takes over.
+    until("the renewed object", async || {
+        let answer = node.get("/hot").await;
+        (answer.is_hit() && answer.age() == Some(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_early_refresh_nothing_fresh_is_fetched() {
+    let origin = slow_and_short().await;
+    let config = Config::plain(&origin.url()).and("[cache]\nearly_refresh = false\n");
+    let node = config.start().await;
+    node.until_hit("/hot").await;
+    until("the end of the lifetime", async || {
+        let answer = node.get("/hot").await;
+        (!answer.is_hit()).then_some(())
+    })
+    .await;
+    let renewed = node.admin().metric("weir_early_refreshes_total", &[]).await;
+    assert!(renewed < 0.5 && origin.count("/hot") == 2);
+}

@@ -191,6 +191,7 @@ pub struct Metrics {
     seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     lookups: Family<LookupLabels, Counter>,
     origin_requests: Counter,
+    early_refreshes: Counter,
     origin_results: Family<UpstreamLabels, Counter>,
     connections: Gauge,
     tls_failures: Counter,
@@ -213,6 +214,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(durations as fn() -> Histogram),
             lookups: Family::default(),
             origin_requests: Counter::default(),
+            early_refreshes: Counter::default(),
             origin_results: Family::default(),
             connections: Gauge::default(),
             tls_failures: Counter::default(),
@@ -246,6 +248,11 @@ impl Default for Metrics {
             "origin_requests",
             "Requests sent to origins",
             this.origin_requests.clone(),
+        );
+        registry.register(
+            "early_refreshes",
+            "Fetches of objects that were asked for often and about to expire",
+            this.early_refreshes.clone(),
         );
         registry.register(
             "origin_results",
@@ -416,6 +423,11 @@ impl Metrics {
     /// Counts a request to an origin.
     pub fn origin_request(&self) {
         self.origin_requests.inc();
+    }
+
+    /// Counts a fetch of something fresh.
+    pub fn refreshed_early(&self) {
+        self.early_refreshes.inc();
     }
 
     /// Counts an origin's answer: `2xx` or the token of an error.

@@ -161,6 +161,8 @@ pub struct CacheSettings {
     /// For how long after its lifetime an object may stand in for an origin that cannot be
     /// reached.
     pub disconnected: Duration,
+    /// Whether what is asked for often is fetched anew shortly before it expires.
+    pub early_refresh: bool,
     /// Targeted fields, most specific first (RFC 9213).
     pub targeted: Vec<HeaderName>,
     /// Whether each request is logged.

@@ -39,6 +39,7 @@ pub(crate) fn cache(config: &Config) -> CacheSettings {
         max_keyed_body: config.cache.max_keyed_body,
         uncacheable_for: config.cache.uncacheable_for,
         disconnected: config.cache.disconnected,
+        early_refresh: config.cache.early_refresh,
         targeted: config.cache.targeted.clone(),
         access_log: config.log.access,
     }

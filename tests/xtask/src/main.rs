@@ -1,8 +1,10 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
-//! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`.
+//! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
+//! `cargo xtask chaos`.
 
 mod bench;
 mod cache_tests;
+mod chaos;
 mod fuzz;
 mod install;
 mod links;
@@ -37,6 +39,8 @@ enum Task {
     /// What a node answers curl: ranges, conditionals, stale answers, GraphQL, TLS, …
     Transcripts(transcripts::Options),
     Fuzz(fuzz::Options),
+    /// Redis killed, frozen, emptied, failed over, under load: a timeline and the counts.
+    Chaos(chaos::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Smuggling => smuggling::run(),
         Task::Transcripts(options) => transcripts::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

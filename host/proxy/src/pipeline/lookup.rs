@@ -14,6 +14,7 @@ use weir_store::{Object, Tags};
 
 use super::assess::{Failure, Found, detail, find_in_memory, stands_in};
 use super::call::{Answer, Call};
+use super::early;
 use super::fill::{self, Told};
 use super::forward;
 use super::head;
@@ -54,7 +55,12 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         call.now,
     );
     let (base, fwd) = match found {
-        Found::Fresh(object) => return hit(call, &plan, &object, "memory"),
+        Found::Fresh(object) => {
+            if early::is_due(&call.node, &object, call.now) {
+                early::refresh(call, &plan, &object);
+            }
+            return hit(call, &plan, &object, "memory");
+        }
         Found::Stale(object) => {
             revalidate_in_background(call, &plan, &object);
             return stale(call, &plan, &object, None, "stale-while-revalidate");
@@ -303,18 +309,25 @@ fn start(
     (reader, Some(told))
 }
 
-/// RFC 5861 section 3: the client does not wait for it.
-fn revalidate_in_background(call: &Call, plan: &Arc<Plan>, object: &Arc<Object>) {
-    if let Joined::Start(obligation) = join(call, plan) {
-        // Its reader is dropped at once: the fill goes on, since it can be stored.
-        drop(start(
-            call,
-            plan,
-            Some(Arc::clone(object)),
-            obligation,
-            false,
-        ));
-    }
+/// RFC 5861 section 3: the client does not wait for it. Whether that began a fetch: one
+/// may be under way.
+pub(super) fn revalidate_in_background(
+    call: &Call,
+    plan: &Arc<Plan>,
+    object: &Arc<Object>,
+) -> bool {
+    let Joined::Start(obligation) = join(call, plan) else {
+        return false;
+    };
+    // Its reader is dropped at once: the fill goes on, since it can be stored.
+    drop(start(
+        call,
+        plan,
+        Some(Arc::clone(object)),
+        obligation,
+        false,
+    ));
+    true
 }
 
 fn looked_up(mut answer: Answer, plan: &Plan) -> Answer {

@@ -7,6 +7,7 @@ mod call;
 mod change;
 mod content;
 mod decide;
+mod early;
 pub(crate) mod explain;
 mod fill;
 mod forward;
@@ -36,7 +37,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body as _;
 use weir_policy::{CallError, Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
-use weir_store::KeyBuilder;
+use weir_store::{KeyBuilder, Object};
 
 use self::assess::{Found, find_in_memory};
 use self::call::{Answer, Call};
@@ -153,10 +154,14 @@ impl Node {
             });
         } else if is_retrieval(&head.method) && body.is_end_stream() {
             decided = decide_now(self, route, &head, now);
-            if let Some(decided) = &decided
-                && let Some(answer) = self.hit(route, &head, decided, now)
+            if let Some(known) = &decided
+                && let Some((answer, due)) = self.hit(route, &head, known, now)
             {
-                return Answering::Ready(Some(finish(self, route, &head, started, answer)));
+                let ready = finish(self, route, &head, started, answer);
+                if let (Some(object), Some(decided)) = (due, decided) {
+                    early::refresh_decided(&call(head), decided, &object);
+                }
+                return Answering::Ready(Some(ready));
             }
         }
         Answering::Slow(Box::pin(slow(call(head), body, decided)))
@@ -178,14 +183,15 @@ impl Node {
         response
     }
 
-    /// The hit path: a fresh object in memory, or nothing.
+    /// The hit path: a fresh object in memory, or nothing. Beside the answer the object, if
+    /// it is due to be fetched anew.
     fn hit(
         self: &Arc<Self>,
         route: &Route,
         head: &RequestHead,
         decided: &Decided,
         now: Timestamp,
-    ) -> Option<Answer> {
+    ) -> Option<(Answer, Option<Arc<Object>>)> {
         if serve::has_preconditions(&head.headers)
             || (route.settings.redis_down == RedisDown::Bypass && self.redis_is_out())
         {
@@ -224,10 +230,9 @@ impl Node {
         if let Some(metrics) = route.namespace(namespace) {
             metrics.looked_up(ResultKind::Hit);
         }
-        Some(Answer::without_lookup(
-            serve::from_object(&found, head, now, &status),
-            ResultKind::Hit,
-        ))
+        let response = serve::from_object(&found, head, now, &status);
+        let due = early::is_due(self, &found, now).then_some(found);
+        Some((Answer::without_lookup(response, ResultKind::Hit), due))
     }
 }
 

@@ -231,6 +231,29 @@ fn the_longest_life_bounds_all() {
     assert_eq!(freshness.stale_if_error, Duration::ZERO);
 }
 
+#[test]
+fn a_hit_renews_the_more_readily_the_nearer_the_end_and_the_slower_the_fetch() {
+    let hour = of(&[("cache-control", "max-age=3600")]);
+    let (second, end) = (Duration::from_secs(1), hour.expires());
+    let due = |before: Duration, took, draw: f64| hour.refresh_early(end - before, took, || draw);
+    // exp(-1) and a little: one fetch's time before the end.
+    assert!(due(second, second, 0.367));
+    assert!(!due(second, second, 0.369));
+    assert!(due(10 * second, second, 0.000_04));
+    assert!(!due(10 * second, second, 0.000_05));
+    assert!(due(10 * second, 10 * second, 0.367));
+    // Whatever is drawn: not long before, not for a fetch that took no time, not when it
+    // has expired, which is another matter.
+    let never = || f64::MIN_POSITIVE;
+    assert!(!hour.refresh_early(end - 13 * second, second, never));
+    assert!(!hour.refresh_early(end - second, Duration::ZERO, never));
+    assert!(!hour.refresh_early(end + second, second, never));
+    // A slow origin does not make a short life one long refresh.
+    let short = of(&[("cache-control", "max-age=5")]);
+    assert!(!short.refresh_early(NOW + 3 * second, 10 * second, never));
+    assert!(short.refresh_early(NOW + 4 * second, 10 * second, never));
+}
+
 proptest! {
     #[test]
     fn age_is_never_negative_and_grows_with_now(received: u64, initial: u32, one: u64, other: u64) {

@@ -164,6 +164,8 @@ pub(crate) struct Cache {
     pub(crate) uncacheable_for: Duration,
     /// For how long a stale object may stand in for an origin that cannot be reached.
     pub(crate) disconnected: Duration,
+    /// Whether what is asked for often is fetched anew shortly before it expires.
+    pub(crate) early_refresh: bool,
     /// Targeted fields, most specific first.
     pub(crate) targeted: Vec<HeaderName>,
 }

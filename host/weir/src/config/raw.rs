@@ -163,6 +163,9 @@ table! {
         /// For how long after its lifetime an object may be served while its origin cannot be reached, unless the
         /// origin forbade that (RFC 9111 section 4.2.4). `stale-if-error` is another matter, and the origin's.
         disconnected: Duration, = "1m", in "0s"..="7d";
+        /// Whether an object that is asked for often is fetched anew in the background shortly before it expires: at
+        /// a moment drawn anew for each hit, the likelier the less is left beside the time that its fetch took.
+        early_refresh: bool, = true;
         /// Targeted fields (RFC 9213), most specific first: the first that a response has and that can be read
         /// stands in for its Cache-Control and Expires.
         targeted: List<FieldName>, = ["weir-cache-control", "cdn-cache-control", "surrogate-control"];

@@ -175,6 +175,7 @@ fn resolve_cache(
         max_keyed_body: bytes(&raw.max_keyed_body)?,
         uncacheable_for: value(&raw.uncacheable_for)?,
         disconnected: value(&raw.disconnected)?,
+        early_refresh: value(&raw.early_refresh)?,
         targeted: raw.targeted.as_ref().map_or_else(Vec::new, |list| {
             let names = list.value.values.iter();
             names.map(|name| name.value.0.clone()).collect()
