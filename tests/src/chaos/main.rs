@@ -18,6 +18,9 @@ struct Cli {
     /// Seconds for which Redis is away where it is up to the scenario.
     #[arg(long, default_value_t = 30)]
     away: u64,
+    /// `redis.deadline` of the nodes in the stampede, in milliseconds.
+    #[arg(long, default_value_t = 20)]
+    deadline_ms: u64,
     /// Rounds of the stampede.
     #[arg(long, default_value_t = 12)]
     rounds: u32,
@@ -37,6 +40,7 @@ async fn main() -> ExitCode {
         rate: cli.rate,
         calm: Duration::from_secs(5),
         away: Duration::from_secs(cli.away),
+        deadline: Duration::from_millis(cli.deadline_ms),
         rounds: cli.rounds,
         shown: true,
     };

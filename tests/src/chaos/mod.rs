@@ -71,6 +71,8 @@ pub struct Scale {
     pub calm: Duration,
     /// How long Redis is away where it is up to the scenario.
     pub away: Duration,
+    /// `redis.deadline` of the nodes in the stampede.
+    pub deadline: Duration,
     /// Rounds of the stampede.
     pub rounds: u32,
     /// Whether the timeline is printed as it comes.

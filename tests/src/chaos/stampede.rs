@@ -38,6 +38,10 @@ pub(super) async fn run(scale: Scale) -> Report {
     let mut nodes = Vec::new();
     for _ in 0..NODES {
         let config = Config::plain(&origin.url()).redis(&redis.url());
+        let config = config.and(&format!(
+            "deadline = \"{}ms\"\n",
+            scale.deadline.as_millis()
+        ));
         nodes.push(config.start().await);
     }
     for node in &nodes {

@@ -23,21 +23,5 @@ const REDIS: Tool = Tool {
 /// Builds the node as it is measured, and runs the scenarios one after the other.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::tools(&[REDIS])?;
-    let build = [
-        "build",
-        "--release",
-        "--workspace",
-        "--bin",
-        "weir",
-        "--bin",
-        "weir-chaos",
-    ];
-    run::shown(&mut run::cargo(&build))?;
-    let release = run::target_dir().join("release");
-    let mut command = std::process::Command::new(release.join("weir-chaos"));
-    command
-        .args(&options.words)
-        .env("WEIR_BIN", release.join("weir"))
-        .current_dir(run::workspace());
-    run::shown(&mut command)
+    run::released("weir-chaos", &options.words)
 }

@@ -1,6 +1,6 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
 //! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
-//! `cargo xtask chaos`.
+//! `cargo xtask chaos`, `cargo xtask measure`.
 
 mod bench;
 mod cache_tests;
@@ -8,6 +8,7 @@ mod chaos;
 mod fuzz;
 mod install;
 mod links;
+mod measure;
 mod run;
 mod smuggling;
 mod test;
@@ -41,6 +42,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Redis killed, frozen, emptied, failed over, under load: a timeline and the counts.
     Chaos(chaos::Options),
+    /// The tiers: what a purge, an object in memory, a hit in Redis cost, and a frozen Redis.
+    Measure(measure::Options),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Transcripts(options) => transcripts::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Chaos(options) => chaos::run(&options),
+        Task::Measure(options) => measure::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,6 +56,27 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Builds the node and a program of the tests in the release profile, and runs that.
+pub(crate) fn released(program: &str, words: &[String]) -> Result<()> {
+    let build = [
+        "build",
+        "--release",
+        "--workspace",
+        "--bin",
+        "weir",
+        "--bin",
+        program,
+    ];
+    shown(&mut cargo(&build))?;
+    let release = target_dir().join("release");
+    let mut command = Command::new(release.join(program));
+    command
+        .args(words)
+        .env("WEIR_BIN", release.join("weir"))
+        .current_dir(workspace());
+    shown(&mut command)
+}
+
 /// Runs a command with its output shown, and returns its last `keep` lines beside whether
 /// it succeeded.
 pub(crate) fn kept(mut command: Command, keep: usize) -> Result<(bool, Vec<String>)> {

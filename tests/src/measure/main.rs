@@ -1,0 +1,40 @@
+//! `weir-measure NAME`: what `cargo xtask measure` runs once it has built it and the node.
+
+mod memory;
+mod paused;
+mod purge;
+mod redis_hit;
+mod site;
+mod wrk;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "weir-measure", about = "The tiers, measured.")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// How long a purge of a tag takes, by how many objects have it.
+    Purge(purge::Options),
+    /// Resident memory of a node for each object in memory.
+    Memory(memory::Options),
+    /// Hits in Redis, beside redis-benchmark.
+    RedisHit(redis_hit::Options),
+    /// Hits in memory while Redis is frozen, beside those while it is well.
+    Paused(paused::Options),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().what {
+        What::Purge(options) => purge::run(&options).await,
+        What::Memory(options) => memory::run(&options).await,
+        What::RedisHit(options) => redis_hit::run(&options).await,
+        What::Paused(options) => paused::run(&options).await,
+    }
+}

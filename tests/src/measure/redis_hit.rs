@@ -1,0 +1,97 @@
+//! Hits in Redis, with next to no memory, beside what redis-benchmark gets out of the same
+//! server with values of the same size and as many connections.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::process::Command;
+use weir_tests::{Config, RedisServer, Scratch, until};
+
+use super::site::{self, Site};
+use super::wrk;
+
+/// What `weir-measure redis-hit` takes.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many objects: so many that memory has none of them.
+    #[arg(long, default_value_t = 100_000)]
+    objects: u64,
+    /// Connections of the clients.
+    #[arg(long, default_value_t = 64)]
+    connections: u32,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Pairs of runs, one after the other.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let (site, redis) = (Site::start(1_024).await?, RedisServer::start().await);
+    let config = Config::plain(&site.url()).redis(&redis.url());
+    let config = config.and("queue = \"1GiB\"\n[memory]\ncapacity = \"1MiB\"\n");
+    let node = config.start().await;
+    site::fill(node.port(), options.objects).await?;
+    until("all objects in Redis", async || {
+        let size: u64 = redis.command(&["DBSIZE"]);
+        (size >= options.objects).then_some(())
+    })
+    .await;
+    let key = redis.keys(&format!("*{}*", site::path(7)));
+    let key = key.first().context("an object in Redis")?;
+    let bytes: u64 = redis.command(&["STRLEN", key]);
+    println!(
+        "records of {bytes} bytes, {} connections",
+        options.connections
+    );
+    println!(
+        "| weir, hits in Redis /s | redis-benchmark -t get /s | ratio | share of hits in Redis |\n|---|---|---|---|"
+    );
+    let mut ratios = Vec::new();
+    for _ in 0..options.pairs {
+        let hits = || async { node.admin().metric("weir_redis_hits_total", &[]).await };
+        let before = hits().await;
+        let dir = Scratch::new();
+        let load = wrk::run(
+            node.port(),
+            options.objects,
+            options.connections,
+            options.seconds,
+            dir.path(),
+        );
+        let load = load.await?;
+        #[expect(clippy::cast_precision_loss, reason = "it is printed")]
+        let asked = load.rate * options.seconds as f64;
+        let share = (hits().await - before) / asked;
+        let reference = benchmark(&redis, bytes, options).await?;
+        ratios.push(load.rate / reference);
+        println!(
+            "| {:.0} | {reference:.0} | {:.2} | {:.0} % |",
+            load.rate,
+            load.rate / reference,
+            share * 100.0
+        );
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ratios.len() / 2]);
+    Ok(())
+}
+
+async fn benchmark(redis: &RedisServer, bytes: u64, options: &Options) -> Result<f64> {
+    let output = Command::new("redis-benchmark")
+        .args(["-p", &redis.port().to_string(), "-t", "get", "--csv"])
+        .args(["-d", &bytes.to_string(), "-n", "300000"])
+        .args(["-c", &options.connections.to_string()])
+        .args(["-r", &options.objects.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("cannot run redis-benchmark (Debian package redis-tools)")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("\"GET\""));
+    let rate = line.and_then(|line| line.split(',').nth(1));
+    rate.and_then(|rate| rate.trim_matches('"').parse().ok())
+        .with_context(|| format!("redis-benchmark said {text:?}"))
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask measure`: the tiers, measured.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::install::{self, Tool};
+use crate::run;
+
+/// What `cargo xtask measure` takes.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// purge, memory, redis-hit or paused, and its options; `purge --help` shows them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<String>,
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool {
+        program: "redis-server",
+        package: "redis-server",
+    },
+    Tool {
+        program: "wrk",
+        package: "wrk",
+    },
+];
+
+/// Builds the node as it is measured, and runs it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    install::tools(&TOOLS)?;
+    run::released("weir-measure", &options.words)
+}
