@@ -79,7 +79,10 @@ impl RedisCluster {
         let names = living.filter_map(|node| node.try_command(&["KEYS", "weir:*|*"]).ok());
         let names: Vec<Vec<String>> = names.collect();
         let named = names.into_iter().flatten();
-        named.filter(|name| name.contains(part)).collect()
+        // The lease of whoever fetches one is none.
+        named
+            .filter(|name| name.contains(part) && !name.ends_with(":lease"))
+            .collect()
     }
 
     /// Waits until every node says that the cluster is well, and every replica is in step.

@@ -18,7 +18,9 @@ fn on_disk(origin: &Origin, redis: &RedisServer) -> Config {
 
 async fn in_redis(redis: &RedisServer) {
     until("the object in Redis", async || {
-        (!redis.keys("weir:*|*").is_empty()).then_some(())
+        let keys = redis.keys("weir:*|*");
+        let is_object = |key: &String| !key.ends_with(":lease");
+        keys.iter().any(is_object).then_some(())
     })
     .await;
 }

@@ -27,7 +27,10 @@ async fn node(origin: &Origin, redis: &RedisServer) -> Weir {
 
 /// Names of objects in Redis: the only ones with an origin and a bar.
 fn objects(redis: &RedisServer) -> Vec<String> {
-    redis.keys("weir:*|*")
+    let mut keys = redis.keys("weir:*|*");
+    // The lease of whoever fetches one ends a moment after the object is there.
+    keys.retain(|key| !key.ends_with(":lease"));
+    keys
 }
 
 async fn in_redis(redis: &RedisServer, part: &str) -> String {
