@@ -130,7 +130,7 @@ impl CompressSettings {
 
     fn suits_object(&self, object: &Object) -> bool {
         // Trailers may be a digest of what was sent.
-        object.trailers.is_none()
+        object.trailers().is_none()
             && self.suits_length(object.body.len() as u64)
             && self.suits(object.status, &object.headers.to_header_map())
     }
@@ -151,7 +151,7 @@ pub(crate) fn announce(route: &Route, status: StatusCode, headers: &mut HeaderMa
 pub(crate) fn unannounced(object: &Object) -> HeaderMap {
     let mut headers = object.headers.to_header_map();
     let varies = |name| name == http::header::ACCEPT_ENCODING;
-    if !object.vary.names().any(varies) {
+    if !object.vary().names().any(varies) {
         unvary_by_encoding(&mut headers);
     }
     headers

@@ -14,7 +14,6 @@ mod names;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoredHeaders {
     blob: Bytes,
-    lines: u32,
 }
 
 impl StoredHeaders {
@@ -50,14 +49,14 @@ impl StoredHeaders {
             .map(|line| line.value)
     }
 
-    /// How many field lines there are.
+    /// How many field lines there are. Counts them.
     pub fn len(&self) -> usize {
-        self.lines as usize
+        self.iter().count()
     }
 
     /// Are there none?
     pub fn is_empty(&self) -> bool {
-        self.lines == 0
+        self.blob.is_empty()
     }
 
     /// What they cost on the heap, in bytes.
@@ -88,7 +87,6 @@ impl StoredHeaders {
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
     blob: Vec<u8>,
-    lines: u32,
 }
 
 impl Packer {
@@ -111,14 +109,12 @@ impl Packer {
         }
         self.blob.extend_from_slice(&value_length.to_le_bytes());
         self.blob.extend_from_slice(value.as_bytes());
-        self.lines += 1;
     }
 
     /// What was packed, in an allocation of just its size.
     pub(crate) fn finish(self) -> StoredHeaders {
         StoredHeaders {
             blob: Bytes::from(self.blob.into_boxed_slice()),
-            lines: self.lines,
         }
     }
 }

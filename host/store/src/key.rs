@@ -51,8 +51,6 @@ pub enum KeyError {
 #[derive(Clone)]
 pub struct Key {
     text: Arc<str>,
-    /// Where the name begins: after `ORIGIN|`, or 0.
-    name_at: u32,
 }
 
 impl Key {
@@ -73,13 +71,12 @@ impl Key {
         if !builder::is_name(&text[name_at..]) {
             return Err(KeyError::Malformed);
         }
-        Ok(Self::from_checked(text, name_at))
+        Ok(Self::from_checked(text))
     }
 
-    fn from_checked(text: &str, name_at: usize) -> Self {
+    fn from_checked(text: &str) -> Self {
         Self {
             text: Arc::from(text),
-            name_at: u32::try_from(name_at).unwrap_or(0),
         }
     }
 
@@ -90,12 +87,20 @@ impl Key {
 
     /// `scheme://authority`; absent on a shared route.
     pub fn origin(&self) -> Option<&str> {
-        (self.name_at > 0).then(|| &self.text[..self.name_at as usize - 1])
+        self.split().0
     }
 
     /// What follows `ORIGIN|`: what keys and prefixes of selectors name.
     pub fn name(&self) -> &str {
-        &self.text[self.name_at as usize..]
+        self.split().1
+    }
+
+    /// Origin and name. What stands in a name is escaped: the first `|` is the one between.
+    fn split(&self) -> (Option<&str>, &str) {
+        match self.text.split_once('|') {
+            Some((origin, name)) => (Some(origin), name),
+            None => (None, &self.text),
+        }
     }
 
     /// The policy's namespace; absent in a plain key.

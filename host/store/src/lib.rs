@@ -44,7 +44,7 @@ pub use headers::{Line, Lines, StoredHeaders};
 pub use key::{Key, KeyBuilder, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 pub use marks::{LONGEST_MARK, Marks};
 pub use memory::{MemoryStats, MemoryTier, NamespaceUsage};
-pub use object::Object;
+pub use object::{Object, ObjectParts};
 pub use partial::Partial;
 pub use position::Position;
 pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tags, TagsError, TagsIter};

@@ -30,7 +30,7 @@ use usage::Usages;
 /// What it returns is not yet good to serve: its validity in the log and its freshness
 /// are the caller's to test.
 pub struct MemoryTier {
-    cache: Cache<Key, Arc<Slot>, ahash::RandomState>,
+    cache: Cache<Key, Slot, ahash::RandomState>,
     clock: Clock,
     /// The most that the variants of one key may weigh, so that a key with many of
     /// them does not drive out everything else.
@@ -58,15 +58,15 @@ impl SlotExpiry {
     }
 }
 
-impl Expiry<Key, Arc<Slot>> for SlotExpiry {
-    fn expire_after_create(&self, _: &Key, slot: &Arc<Slot>, _: Instant) -> Option<Duration> {
+impl Expiry<Key, Slot> for SlotExpiry {
+    fn expire_after_create(&self, _: &Key, slot: &Slot, _: Instant) -> Option<Duration> {
         self.left(slot)
     }
 
     fn expire_after_update(
         &self,
         _: &Key,
-        slot: &Arc<Slot>,
+        slot: &Slot,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
@@ -83,9 +83,9 @@ impl MemoryTier {
         let (counts, now) = (Arc::clone(&usages), clock.clone());
         let cache = Cache::builder()
             .max_capacity(capacity)
-            .weigher(|_: &Key, slot: &Arc<Slot>| slot.weight())
+            .weigher(|_: &Key, slot: &Slot| slot.weight())
             .expire_after(SlotExpiry(clock.clone()))
-            .eviction_listener(move |key: Arc<Key>, slot: Arc<Slot>, cause| match cause {
+            .eviction_listener(move |key: Arc<Key>, slot: Slot, cause| match cause {
                 // Whoever replaced it took it out of the counts.
                 RemovalCause::Replaced => {}
                 RemovalCause::Size => {
@@ -141,7 +141,7 @@ impl MemoryTier {
         let mut stored = false;
         let key = object.key.clone();
         self.cache.entry(key.clone()).and_compute_with(|entry| {
-            let old = entry.as_ref().map(|entry| entry.value().as_ref());
+            let old = entry.as_ref().map(|entry| entry.value());
             let slot = Slot::with(old, object, now, self.slot_capacity);
             stored = slot.is_some();
             self.put(&key, old, slot)
@@ -156,7 +156,7 @@ impl MemoryTier {
             match entry.filter(|entry| entry.value().has(coded)) {
                 Some(entry) => {
                     self.usages.of(key).add(entry.value());
-                    Op::Put(Arc::clone(entry.value()))
+                    Op::Put(entry.value().clone())
                 }
                 None => Op::Nop,
             }
@@ -164,7 +164,7 @@ impl MemoryTier {
     }
 
     /// Puts a slot in the place of another, in the counts too.
-    fn put(&self, key: &Key, old: Option<&Slot>, slot: Option<Slot>) -> Op<Arc<Slot>> {
+    fn put(&self, key: &Key, old: Option<&Slot>, slot: Option<Slot>) -> Op<Slot> {
         let Some(slot) = slot else {
             return Op::Nop;
         };
@@ -173,7 +173,7 @@ impl MemoryTier {
             usage.remove(old);
         }
         usage.add(&slot);
-        Op::Put(Arc::new(slot))
+        Op::Put(slot)
     }
 
     /// The parts of this key's representations whose variant suits the request, newest
@@ -203,7 +203,7 @@ impl MemoryTier {
         let mut stored = false;
         let key = part.object.key.clone();
         self.cache.entry(key.clone()).and_compute_with(|entry| {
-            let old = entry.as_ref().map(|entry| entry.value().as_ref());
+            let old = entry.as_ref().map(|entry| entry.value());
             let slot = Slot::with_part(old, part, now, self.slot_capacity);
             stored = slot.is_some();
             self.put(&key, old, slot)

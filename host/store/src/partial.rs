@@ -27,7 +27,7 @@ impl Partial {
 
     /// Does `newer` answer all that this one does?
     pub(crate) fn is_superseded_by(&self, newer: &Self) -> bool {
-        if self.object.vary != newer.object.vary {
+        if self.object.vary() != newer.object.vary() {
             return false;
         }
         match (&self.part, &newer.part) {

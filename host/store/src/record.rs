@@ -15,8 +15,7 @@
 //! Redis, and neither would an unkeyed cryptographic hash at many times the cost.
 //! Whatever a record says is therefore validated as if a stranger had sent it.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +26,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::headers::{Packer, StoredHeaders};
 use crate::key::Key;
-use crate::object::Object;
+use crate::object::{Object, ObjectParts};
 use crate::position::Position;
 use crate::tags::Tags;
 
@@ -121,23 +120,31 @@ pub fn encode_beside_chunks(object: &Object, body: &Packed, fill: u64) -> Bytes 
 fn begin(object: &Object, body: &Packed, fill: Option<u64>, body_bytes: usize) -> Output {
     let headers = object.headers.weight() + object.headers.len() * 32;
     let mut out = Output::with_capacity(
-        HEADER_BYTES + 512 + headers + object.tags.weight() * 2 + object.url.len() + body_bytes,
+        HEADER_BYTES + 512 + headers + object.tags.weight() * 2 + object.url().len() + body_bytes,
     );
     out.raw(&[0; HEADER_BYTES]);
     body.describe(&mut out, fill);
     out.bytes(object.key.as_str().as_bytes());
-    out.bytes(object.url.as_bytes());
+    out.bytes(object.url().as_bytes());
     out.u16(object.status.as_u16());
     out.u64(object.position.epoch);
     out.u64(object.position.fleet);
-    encode_freshness(&mut out, &object.freshness);
-    out.u64(object.fetch_took.as_millis().try_into().unwrap_or(u64::MAX));
-    out.optional(object.memory_until, |out, until| out.u64(until.as_millis()));
-    out.optional(object.policy.as_deref(), |out, policy| {
+    encode_freshness(&mut out, &object.freshness());
+    out.u64(
+        object
+            .fetch_took()
+            .as_millis()
+            .try_into()
+            .unwrap_or(u64::MAX),
+    );
+    out.optional(object.memory_until(), |out, until| {
+        out.u64(until.as_millis())
+    });
+    out.optional(object.policy(), |out, policy| {
         out.bytes(policy.as_bytes());
     });
-    out.count(object.vary.iter().len());
-    for (name, value) in object.vary.iter() {
+    out.count(object.vary().iter().len());
+    for (name, value) in object.vary().iter() {
         out.bytes(name.as_str().as_bytes());
         out.optional(value, Output::bytes);
     }
@@ -146,7 +153,7 @@ fn begin(object: &Object, body: &Packed, fill: Option<u64>, body_bytes: usize) -
         out.bytes(tag.as_bytes());
     }
     encode_headers(&mut out, &object.headers);
-    out.optional(object.trailers.as_ref(), encode_headers);
+    out.optional(object.trailers(), encode_headers);
     out
 }
 
@@ -205,7 +212,7 @@ pub fn read(record: &Bytes, key: &str) -> Result<Decoded, RecordError> {
     if !input.is_empty() {
         return Err(RecordError::Length);
     }
-    let object = Box::new(Object {
+    let object = Box::new(Object::new(ObjectParts {
         key,
         url,
         status,
@@ -220,9 +227,7 @@ pub fn read(record: &Bytes, key: &str) -> Result<Decoded, RecordError> {
         shared: true,
         position,
         policy,
-        validated: AtomicU64::new(0),
-        coded: OnceLock::new(),
-    });
+    }));
     Ok(match form.chunks {
         None => Decoded::Whole(object),
         Some(chunks) => Decoded::InChunks(object, chunks),

@@ -1,6 +1,5 @@
 //! What the tests of this crate build objects with.
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use weir_semantics::{Freshness, Timestamp, VaryKey, VaryRule};
 
 use crate::headers::StoredHeaders;
 use crate::key::Key;
-use crate::object::Object;
+use crate::object::{Object, ObjectParts};
 use crate::position::Position;
 use crate::tags::Tags;
 
@@ -56,7 +55,12 @@ pub(crate) fn fresh_for(lifetime: Duration) -> Freshness {
 
 /// A small object, fresh for an hour from [`NOW`].
 pub(crate) fn object(key: &str, body: &'static str) -> Object {
-    Object {
+    Object::new(parts(key, body))
+}
+
+/// What [`object`] is made of.
+pub(crate) fn parts(key: &str, body: &'static str) -> ObjectParts {
+    ObjectParts {
         key: Key::parse(key).unwrap(),
         url: "http://example.org/x".into(),
         status: StatusCode::OK,
@@ -71,7 +75,5 @@ pub(crate) fn object(key: &str, body: &'static str) -> Object {
         shared: true,
         position: Position::default(),
         policy: None,
-        validated: AtomicU64::new(0),
-        coded: Default::default(),
     }
 }

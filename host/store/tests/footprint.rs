@@ -2,14 +2,13 @@
 //! it looks at the memory of the whole process.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 use weir_semantics::{Freshness, Timestamp, VaryKey};
-use weir_store::{Clock, Key, MemoryTier, Object, Position, StoredHeaders, Tags};
+use weir_store::{Clock, Key, MemoryTier, Object, ObjectParts, Position, StoredHeaders, Tags};
 
 /// What the binary uses: its size classes are part of the cost.
 #[global_allocator]
@@ -44,7 +43,7 @@ fn object(n: u64, now: Timestamp) -> Object {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    Object {
+    Object::new(ObjectParts {
         key: Key::parse(&format!("http://example.org|/{n}")).unwrap(),
         url: format!("http://example.org/{n}").into(),
         status: StatusCode::OK,
@@ -70,9 +69,7 @@ fn object(n: u64, now: Timestamp) -> Object {
         shared: true,
         position: Position::default(),
         policy: None,
-        validated: AtomicU64::new(0),
-        coded: Default::default(),
-    }
+    })
 }
 
 #[test]

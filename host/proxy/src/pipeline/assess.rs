@@ -85,7 +85,7 @@ pub(super) fn usable(
         return Usable::Confirm(Why::Stale);
     }
     let directives = RequestDirectives::parse(&head.headers);
-    match reuse(&directives, &object.freshness, soft_since, now) {
+    match reuse(&directives, &object.freshness(), soft_since, now) {
         Reuse::Fresh => Usable::Fresh,
         Reuse::StaleWhileRevalidate => Usable::Stale,
         Reuse::Revalidate(why) => Usable::Confirm(why),
@@ -94,8 +94,7 @@ pub(super) fn usable(
 
 /// Has this node had word from Redis recently enough, or does the route not care?
 fn is_trusted(node: &Node, route: &Route, object: &Object, now: Timestamp) -> bool {
-    node.log.trusted(now, object.freshness.received)
-        || route.settings.redis_down == RedisDown::Stale
+    node.log.trusted(now, object.received()) || route.settings.redis_down == RedisDown::Stale
 }
 
 /// How an origin failed.
@@ -135,12 +134,12 @@ pub(crate) fn stands_in(
         Verdict::Soft(since) => Some(since),
     };
     let directives = RequestDirectives::parse(&head.headers);
-    let freshness = &object.freshness;
+    let freshness = object.freshness();
     let window = route.rules.disconnected;
-    if may_serve_on_error(freshness, soft_since, now, &directives) {
+    if may_serve_on_error(&freshness, soft_since, now, &directives) {
         Some("stale-if-error")
     } else if failure == Failure::Disconnected
-        && may_serve_disconnected(freshness, window, soft_since, now, &directives)
+        && may_serve_disconnected(&freshness, window, soft_since, now, &directives)
     {
         Some("origin-unreachable")
     } else {

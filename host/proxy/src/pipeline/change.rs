@@ -12,11 +12,11 @@ use weir_semantics::{
     Exchange, Fwd, assess, groups_to_invalidate, represents_target, strip_hop_by_hop,
     uris_to_invalidate,
 };
-use weir_store::Position;
 use weir_store::log::{Receipt, Selector, Target};
+use weir_store::{Object, Position};
 
 use super::call::{Answer, Call};
-use super::fill::{is_chunked, object_of};
+use super::fill::{is_chunked, parts_of};
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
 use super::upgrade::{self, Upgrade};
@@ -336,10 +336,10 @@ fn written_through(
     } = through;
     let limit = node.cache.max_object;
     let done = Box::new(move |body: Bytes| {
-        let object = Arc::new(object_of(&plan, *head, body, receipt.position));
+        let object = Arc::new(Object::new(parts_of(&plan, *head, body, receipt.position)));
         let alone =
             node.log
-                .may_write_through(&object.key, &object.url, &object.tags, since, &receipt);
+                .may_write_through(&object.key, &object.url(), &object.tags, since, &receipt);
         if alone {
             store::keep(&node, &object, None);
         }

@@ -14,7 +14,10 @@ use crate::node::Node;
 /// Draws whether this hit has its object fetched anew.
 pub(super) fn is_due(node: &Node, object: &Object, now: Timestamp) -> bool {
     let draw = || 1.0 - fastrand::f64();
-    node.cache.early_refresh && object.freshness.refresh_early(now, object.fetch_took, draw)
+    node.cache.early_refresh
+        && object
+            .freshness()
+            .refresh_early(now, object.fetch_took(), draw)
 }
 
 /// Fetches it anew in the background, unless that is under way.

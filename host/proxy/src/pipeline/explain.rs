@@ -403,16 +403,17 @@ fn read_line(read: &Read) -> ReadLine {
 }
 
 fn stored(state: &'static str, object: &Object, now: weir_semantics::Timestamp) -> Stored {
+    let freshness = object.freshness();
     Stored {
         state,
         status: object.status.as_u16(),
-        ttl: object.freshness.ttl_secs(now),
-        age: object.freshness.age(now).as_secs(),
-        stale_while_revalidate_ms: millis(object.freshness.stale_while_revalidate),
-        stale_if_error_ms: millis(object.freshness.stale_if_error),
+        ttl: freshness.ttl_secs(now),
+        age: freshness.age(now).as_secs(),
+        stale_while_revalidate_ms: millis(freshness.stale_while_revalidate),
+        stale_if_error_ms: millis(freshness.stale_if_error),
         tags: object.tags.iter().map(str::to_owned).collect(),
         sequence: object.position.fleet,
-        policy: object.policy.as_deref().map(str::to_owned),
+        policy: object.policy().map(ToString::to_string),
         bytes: object.body.len(),
         coded: object.coded().map_or_else(BTreeMap::new, |coded| {
             let form = |coding: &Coding| Some((coding.token(), coded.form(*coding)?.len()));

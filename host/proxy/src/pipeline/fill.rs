@@ -14,7 +14,7 @@ use weir_semantics::{freshen, validates};
 use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
 use weir_store::log::{Selector, Target, Verdict};
 use weir_store::redis::{Lease, Leased, Next};
-use weir_store::{Object, StoredHeaders};
+use weir_store::{Object, ObjectParts, StoredHeaders};
 
 use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
 use super::call::Call;
@@ -205,9 +205,7 @@ impl Filling {
             node, route, head, ..
         } = &self.call;
         match find_in_memory(node, route, self.plan.key.as_str(), head, node.clock.now()) {
-            Found::Fresh(object)
-                if base.is_none_or(|base| base.freshness.received < object.freshness.received) =>
-            {
+            Found::Fresh(object) if base.is_none_or(|base| base.received() < object.received()) => {
                 Some(object)
             }
             _ => None,
@@ -226,7 +224,7 @@ impl Filling {
                 return None;
             }
         };
-        if base.is_some_and(|base| base.freshness.received >= object.freshness.received) {
+        if base.is_some_and(|base| base.received() >= object.received()) {
             return None;
         }
         let found = assess(node, route, object, head, node.clock.now());
@@ -310,10 +308,10 @@ impl Filling {
         match judged {
             Judged::Store(head) => {
                 let position = obligation.fill().position();
-                let object = Object {
-                    trailers: base.trailers.clone(),
-                    ..object_of(&self.plan, *head, base.body.clone(), position)
-                };
+                let object = Object::new(ObjectParts {
+                    trailers: base.trailers().cloned(),
+                    ..parts_of(&self.plan, *head, base.body.clone(), position)
+                });
                 let object = Arc::new(compress::handed_on(&self.call.route, base, object));
                 store::keep(&self.call.node, &object, lease);
                 self.tell(Told::Confirmed);
@@ -328,10 +326,10 @@ impl Filling {
                 node.metrics().not_stored(&reason);
                 let selector = Selector::new(Target::Key(self.plan.key.name().to_owned()));
                 node.invalidate(&[selector]).await;
-                let mut object = Object::clone(base);
-                object.headers = StoredHeaders::from_map(&headers);
-                object.freshness.received = received.response_time;
-                self.tell(Told::Own(Arc::new(object)));
+                let mut parts = base.to_parts();
+                parts.headers = StoredHeaders::from_map(&headers);
+                parts.freshness.received = received.response_time;
+                self.tell(Told::Own(Arc::new(parts.into())));
                 obligation.uncacheable();
             }
         }
@@ -512,13 +510,13 @@ async fn pump(
 }
 
 /// A response that is stored without having been streamed.
-pub(super) fn object_of(
+pub(super) fn parts_of(
     plan: &Plan,
     head: Head,
     body: Bytes,
     position: weir_store::Position,
-) -> Object {
-    Object {
+) -> ObjectParts {
+    ObjectParts {
         key: plan.key.clone(),
         url: plan.url.clone(),
         status: head.status,
@@ -533,7 +531,5 @@ pub(super) fn object_of(
         shared: head.shared,
         position,
         policy: head.policy,
-        validated: Default::default(),
-        coded: Default::default(),
     }
 }

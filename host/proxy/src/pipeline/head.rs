@@ -4,12 +4,12 @@
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 use weir_semantics::{Fwd, conditional_headers, freshen, head_agrees, strip_hop_by_hop};
-use weir_store::Object;
 use weir_store::log::{Selector, Target, Verdict};
+use weir_store::{Object, ObjectParts};
 
 use super::assess::Failure;
 use super::call::{Answer, Call};
-use super::fill::{self, object_of};
+use super::fill::{self, parts_of};
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use super::{forward, origin};
@@ -89,10 +89,10 @@ async fn update<B>(
     }
     let fresh = freshen(&headers, response.headers());
     if let Judged::Store(head) = store::judge(call, plan, received, object.status, fresh).await {
-        let fresh = Object {
-            trailers: object.trailers.clone(),
-            ..object_of(plan, *head, object.body.clone(), position)
-        };
+        let fresh = Object::new(ObjectParts {
+            trailers: object.trailers().cloned(),
+            ..parts_of(plan, *head, object.body.clone(), position)
+        });
         let fresh = compress::handed_on(&call.route, &object, fresh);
         store::keep(node, &fresh.into(), None);
     }

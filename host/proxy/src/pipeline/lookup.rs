@@ -120,7 +120,7 @@ async fn forward_head(call: &Call, plan: &Plan, base: Option<&Object>, fwd: Fwd)
 /// selects?
 fn missing(call: &Call, plan: &Plan) -> Fwd {
     let others = call.node.memory.any(plan.key.as_str(), call.now, |object| {
-        !object.vary.matches(&call.head.headers) && call.node.log.verdict(object) != Verdict::Dead
+        !object.suits(&call.head.headers) && call.node.log.verdict(object) != Verdict::Dead
     });
     match others {
         true => Fwd::VaryMiss,
@@ -281,7 +281,7 @@ fn suits_head(call: &Call, plan: &Plan, reader: &Reader, head: &Head) -> bool {
 fn suits_object(call: &Call, plan: &Plan, reader: &Reader, object: &Object) -> bool {
     let since = reader.fill().position();
     let fetched_now = object.position == since;
-    object.vary.matches(&call.head.headers)
+    object.suits(&call.head.headers)
         && (!fetched_now
             || call
                 .node
@@ -344,7 +344,7 @@ fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer 
     let detail = detail(tier, label(plan));
     let status = CacheStatus {
         hit: true,
-        ttl: Some(object.freshness.ttl_secs(call.now)),
+        ttl: Some(object.freshness().ttl_secs(call.now)),
         detail: Some(&detail),
         ..CacheStatus::default()
     };
@@ -370,7 +370,7 @@ fn stale(
     let ttl = match call.node.log.verdict(object) {
         // A soft purge ended its lifetime then, whatever was left of it.
         Verdict::Soft(since) => -i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX),
-        Verdict::Valid | Verdict::Dead => object.freshness.ttl_secs(now),
+        Verdict::Valid | Verdict::Dead => object.freshness().ttl_secs(now),
     };
     let status = CacheStatus {
         hit: about.is_none(),
@@ -379,7 +379,7 @@ fn stale(
             Some(Told::Answered(status)) => Some(status),
             _ => None,
         }),
-        ttl: Some(ttl.min(object.freshness.ttl_secs(now))),
+        ttl: Some(ttl.min(object.freshness().ttl_secs(now))),
         detail: Some(&detail),
         ..CacheStatus::default()
     };
@@ -400,14 +400,14 @@ fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer 
         Some(Told::Confirmed) => (Some(StatusCode::NOT_MODIFIED), ResultKind::Revalidated),
         Some(Told::Fetched(status)) => (Some(*status), ResultKind::Miss),
         // It was made before this request came: whoever leads the fill found it in a tier.
-        _ if object.freshness.received < call.now => return hit(call, plan, object, "redis"),
+        _ if object.received() < call.now => return hit(call, plan, object, "redis"),
         _ => (None, ResultKind::Miss),
     };
     let now = call.node.clock.now();
     let status = CacheStatus {
         fwd: Some(about.fwd),
         fwd_status,
-        ttl: Some(object.freshness.ttl_secs(now)),
+        ttl: Some(object.freshness().ttl_secs(now)),
         stored: !about.collapsed,
         collapsed: about.collapsed,
         detail: label(plan),
@@ -489,7 +489,7 @@ fn failed(
     };
     let failure = Failure::of(error);
     if let Some(object) = known
-        && object.vary.matches(&call.head.headers)
+        && object.suits(&call.head.headers)
         && let Some(why) = stands_in(&call.node, &call.route, &object, &call.head, now, failure)
     {
         return stale(call, plan, &object, Some(about), why);

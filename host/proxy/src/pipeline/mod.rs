@@ -223,7 +223,7 @@ impl Node {
         let detail = assess::detail("memory", decider.map(|decider| &*decider.label));
         let status = CacheStatus {
             hit: true,
-            ttl: Some(found.freshness.ttl_secs(now)),
+            ttl: Some(found.freshness().ttl_secs(now)),
             detail: Some(&detail),
             ..CacheStatus::default()
         };

@@ -12,11 +12,11 @@ use weir_semantics::{
 };
 use weir_store::fill::Head;
 use weir_store::log::Verdict;
-use weir_store::{Object, Partial, Position, StoredHeaders};
+use weir_store::{Object, ObjectParts, Partial, Position, StoredHeaders};
 
 use super::assess::{self, Usable, usable};
 use super::call::{Answer, Call};
-use super::fill::{has_no_end, object_of};
+use super::fill::{has_no_end, parts_of};
 use super::plan::Plan;
 use super::serve;
 use super::store::{self, Judged, Received};
@@ -72,12 +72,17 @@ pub(super) fn from_parts(call: &Call, plan: &Plan) -> Option<Answer> {
         let detail = assess::detail("memory", label);
         let status = CacheStatus {
             hit: true,
-            ttl: Some(object.freshness.ttl_secs(call.now)),
+            ttl: Some(object.freshness().ttl_secs(call.now)),
             detail: Some(&detail),
             ..CacheStatus::default()
         };
         let mut response = serve::with(StatusCode::PARTIAL_CONTENT, headers, body);
-        serve::stamp(response.headers_mut(), &object.freshness, call.now, &status);
+        serve::stamp(
+            response.headers_mut(),
+            &object.freshness(),
+            call.now,
+            &status,
+        );
         Some(Answer::without_lookup(response, ResultKind::Hit))
     })
 }
@@ -180,7 +185,7 @@ impl Keep {
             head,
             position,
         } = self;
-        let object = object_of(&plan, head, body, position);
+        let object = Object::new(parts_of(&plan, head, body, position));
         if object.status != StatusCode::PARTIAL_CONTENT {
             return store::keep(&node, &Arc::new(object), None);
         }
@@ -203,7 +208,7 @@ impl Keep {
             });
         match &partial.part {
             Some(part) if part.is_whole() => {
-                store::keep(&node, &Arc::new(whole(partial.object)), None);
+                store::keep(&node, &Arc::new(whole(&partial.object)), None);
             }
             _ => {
                 let bytes = partial.object.body.len();
@@ -222,7 +227,7 @@ fn combined(newer: &Partial, older: &Partial) -> Option<Partial> {
     let (own, other) = (newer.part.as_ref()?, older.part.as_ref()?);
     let joined = own.joined(other)?;
     let (a, b) = (&newer.object, &older.object);
-    let alike = a.vary == b.vary && a.tags == b.tags && a.policy == b.policy;
+    let alike = a.vary() == b.vary() && a.tags == b.tags && a.policy() == b.policy();
     let (mut headers, old) = (a.headers.to_header_map(), b.headers.to_header_map());
     if !alike || !same_representation(&headers, &old) {
         return None;
@@ -247,23 +252,25 @@ fn combined(newer: &Partial, older: &Partial) -> Option<Partial> {
     headers.insert(CONTENT_RANGE, content_range(&joined.span, joined.complete));
     headers.remove(CONTENT_LENGTH);
     Some(Partial {
-        object: Object {
+        object: Object::new(ObjectParts {
             headers: StoredHeaders::from_map(&headers),
             body: body.freeze(),
             position: b.position,
-            ..a.clone()
-        },
+            ..a.to_parts()
+        }),
         range: newer.range.clone(),
         part: Some(joined),
     })
 }
 
 /// The whole that a part turned out to be.
-fn whole(mut object: Object) -> Object {
+fn whole(object: &Object) -> Object {
     let mut headers = object.headers.to_header_map();
     headers.remove(CONTENT_RANGE);
     headers.remove(CONTENT_LENGTH);
-    object.headers = StoredHeaders::from_map(&headers);
-    object.status = StatusCode::OK;
-    object
+    Object::new(ObjectParts {
+        headers: StoredHeaders::from_map(&headers),
+        status: StatusCode::OK,
+        ..object.to_parts()
+    })
 }

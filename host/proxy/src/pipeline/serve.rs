@@ -40,7 +40,7 @@ pub(crate) fn from_object(
 ) -> Response<Body> {
     let stored = object.headers.to_header_map();
     let mut response = shape(object, stored, head);
-    stamp(response.headers_mut(), &object.freshness, now, status);
+    stamp(response.headers_mut(), &object.freshness(), now, status);
     response
 }
 
@@ -102,7 +102,7 @@ fn shape(object: &Object, mut stored: HeaderMap, head: &RequestHead) -> Response
 }
 
 fn entire(object: &Object, headers: HeaderMap, body: Bytes) -> Response<Body> {
-    let Some(trailers) = &object.trailers else {
+    let Some(trailers) = object.trailers() else {
         return with(object.status, headers, body);
     };
     let trailing = (body, Some(trailers.to_header_map()));

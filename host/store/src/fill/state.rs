@@ -2,8 +2,7 @@
 //! waits: what has to wait leaves its waker.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +13,7 @@ use slab::Slab;
 use super::{Begin, FillError, Head, Limits, Outcome, Piece};
 use crate::headers::StoredHeaders;
 use crate::key::Key;
-use crate::object::Object;
+use crate::object::{Object, ObjectParts};
 use crate::position::Position;
 use crate::tags::Tags;
 
@@ -84,7 +83,7 @@ impl Fill {
         chunks
             .iter()
             .for_each(|chunk| body.extend_from_slice(chunk));
-        Some(Object {
+        Some(Object::new(ObjectParts {
             key: self.key.clone(),
             url: self.begin.url.clone(),
             status: head.status,
@@ -99,9 +98,7 @@ impl Fill {
             shared: head.shared,
             position: self.begin.position,
             policy: head.policy.clone(),
-            validated: AtomicU64::new(0),
-            coded: OnceLock::new(),
-        })
+        }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,7 +190,7 @@ impl State {
     pub(super) fn join(&mut self, request_headers: &HeaderMap) -> Option<usize> {
         let vary = match &self.phase {
             Phase::Filling if self.storable => self.head.as_ref().map(|head| &head.vary),
-            Phase::Complete(Some(object), _) => Some(&object.vary),
+            Phase::Complete(Some(object), _) => Some(object.vary()),
             _ => return None,
         };
         vary.is_none_or(|vary| vary.matches(request_headers))
@@ -250,7 +247,7 @@ impl State {
                 return Poll::Ready(Ok(Piece::Data(rest)));
             }
             Phase::Complete(Some(object), _) => {
-                return Poll::Ready(Ok(Piece::End(object.trailers.clone())));
+                return Poll::Ready(Ok(Piece::End(object.trailers().cloned())));
             }
             Phase::Complete(None, _) | Phase::Filling => {}
         }

@@ -416,19 +416,19 @@ fn an_object_of_a_fill_has_all_that_its_head_said() {
         .unwrap()
         .unwrap();
     assert_eq!(
-        (made.status, &made.tags, &made.vary),
+        (made.status, &made.tags, made.vary()),
         (said.status, &said.tags, &said.vary)
     );
     assert_eq!(
-        (made.shared, made.memory_until, &made.policy),
-        (false, said.memory_until, &said.policy)
+        (made.shared, made.memory_until(), made.policy()),
+        (false, said.memory_until, said.policy.as_ref())
     );
     assert_eq!(
-        (&made.headers, made.freshness),
+        (&made.headers, made.freshness()),
         (&said.headers, said.freshness)
     );
     assert_eq!(
-        (made.position, made.key.as_str(), &*made.url),
+        (made.position, made.key.as_str(), &*made.url()),
         (position, "http://a|/x", "http://a/x")
     );
 }

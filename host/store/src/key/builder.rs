@@ -136,7 +136,7 @@ impl KeyBuilder {
         if self.name().is_empty() {
             return Err(KeyError::Malformed);
         }
-        Ok(Key::from_checked(&self.text, self.name_at))
+        Ok(Key::from_checked(&self.text))
     }
 }
 

@@ -90,17 +90,17 @@ fn of_table(table: &Table, subject: &Subject<'_>, add: &mut impl FnMut(&'static 
 mod tests {
     use super::*;
     use crate::log::{Limits, Selector, Target, Verdict};
-    use crate::testing::{NOW, object};
-    use crate::{Position, Tags};
+    use crate::testing::{NOW, parts};
+    use crate::{ObjectParts, Position, Tags};
 
     #[tokio::test]
     async fn the_verdict_rests_on_what_was_named_and_on_nothing_else() {
         let log = Log::new(Limits::default(), None);
-        let stored = Object {
+        let stored = Object::new(ObjectParts {
             tags: Tags::new(["a", "b"]).unwrap(),
             position: log.position(),
-            ..object("http://h|user:profile:42", "")
-        };
+            ..parts("http://h|user:profile:42", "")
+        });
         assert_eq!(log.causes(&stored), []);
         let other = Selector::new(Target::Tag("c".into()));
         log.invalidate(&[other], NOW).await;
@@ -110,7 +110,7 @@ mod tests {
             (Target::Prefix("user:prof".into()), false),
             (Target::Namespace("user".into()), false),
             (Target::Key("user:profile:42".into()), false),
-            (Target::Url(stored.url.to_string()), false),
+            (Target::Url(stored.url().to_string()), false),
             (Target::All, false),
         ] {
             let soft = Selector {
@@ -135,13 +135,13 @@ mod tests {
         );
         assert!(causes.iter().all(|cause| cause.of_node));
         assert_eq!(log.verdict(&stored), Verdict::Dead);
-        let of_another = Object {
+        let of_another = Object::new(ObjectParts {
             position: Position {
                 epoch: 7,
                 ..Position::default()
             },
-            ..stored
-        };
+            ..stored.to_parts()
+        });
         assert_eq!(log.causes(&of_another)[0].named, "epoch");
     }
 }

@@ -1,5 +1,7 @@
 //! The names under which one object can be purged.
 
+use std::borrow::Cow;
+
 use super::name::{Kind, Kinds, Scope, hash};
 use crate::{Key, Object, Tags};
 
@@ -9,14 +11,14 @@ pub(super) struct Subject<'a> {
     /// The key without its origin.
     pub(super) name: &'a str,
     namespace: Option<&'a str>,
-    url: &'a str,
+    url: Cow<'a, str>,
     tags: &'a Tags,
     /// [`Scope::seed`] of its authority.
     scope: u64,
 }
 
 impl<'a> Subject<'a> {
-    pub(super) fn new(key: &'a Key, url: &'a str, tags: &'a Tags) -> Self {
+    pub(super) fn new(key: &'a Key, url: impl Into<Cow<'a, str>>, tags: &'a Tags) -> Self {
         let authority = key.origin().map(|origin| {
             origin
                 .split_once("://")
@@ -25,14 +27,14 @@ impl<'a> Subject<'a> {
         Self {
             name: key.name(),
             namespace: key.namespace(),
-            url,
+            url: url.into(),
             tags,
             scope: authority.map_or(Scope::Shared, Scope::Host).seed(),
         }
     }
 
     pub(super) fn of(object: &'a Object) -> Self {
-        Self::new(&object.key, &object.url, &object.tags)
+        Self::new(&object.key, object.url(), &object.tags)
     }
 
     /// The scopes it belongs to.
@@ -54,7 +56,7 @@ impl<'a> Subject<'a> {
             }
             name(Kind::Key, self.name);
             if !scoped {
-                name(Kind::Url, self.url);
+                name(Kind::Url, &self.url);
             }
             if kinds.has(Kind::Tag, scoped) {
                 for tag in self.tags {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use weir_semantics::{Freshness, VaryKey};
 
 use super::*;
-use crate::{KeyBuilder, StoredHeaders};
+use crate::{KeyBuilder, ObjectParts, StoredHeaders};
 
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -108,7 +108,7 @@ fn key(host: Option<&str>, parts: &[&str]) -> Key {
 }
 
 fn object(key: Key, tags: &[&str], position: Position) -> Object {
-    Object {
+    Object::new(ObjectParts {
         key,
         url: "http://a.example/users/42".into(),
         status: StatusCode::OK,
@@ -134,9 +134,7 @@ fn object(key: Key, tags: &[&str], position: Position) -> Object {
         shared: true,
         position,
         policy: None,
-        validated: AtomicU64::new(0),
-        coded: Default::default(),
-    }
+    })
 }
 
 pub(super) fn profile(host: &str, position: Position) -> Object {
@@ -454,7 +452,7 @@ async fn write_through_is_undone_by_any_other_purge_since_the_request_began() {
             }
             let object = object_of(&receipt);
             let may =
-                log.may_write_through(&object.key, &object.url, &object.tags, began, &receipt);
+                log.may_write_through(&object.key, &object.url(), &object.tags, began, &receipt);
             assert_eq!(
                 may,
                 other == Target::Tag("x".into()),

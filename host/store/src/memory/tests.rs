@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use weir_semantics::{Coding, VaryRule};
 
 use super::*;
+use crate::object::ObjectParts;
 use crate::position::Position;
-use crate::testing::{NOW, fresh_for, headers, object, vary};
+use crate::testing::{NOW, fresh_for, headers, object, parts, vary};
 
 const KEY: &str = "http://a|/x";
 
@@ -16,10 +17,10 @@ fn tier() -> MemoryTier {
 }
 
 fn variant(names: &str, request: &[(&str, &str)], body: &'static str) -> Arc<Object> {
-    Arc::new(Object {
+    Arc::new(Object::new(ObjectParts {
         vary: vary(names, request),
-        ..object(KEY, body)
-    })
+        ..parts(KEY, body)
+    }))
 }
 
 fn body(tier: &MemoryTier, request: &[(&str, &str)]) -> Option<Bytes> {
@@ -89,10 +90,10 @@ fn an_object_from_before_does_not_replace_a_later_one() {
         node,
     };
     let put = |tier: &MemoryTier, position, body| {
-        tier.insert(Arc::new(Object {
+        tier.insert(Arc::new(Object::new(ObjectParts {
             position,
-            ..object(KEY, body)
-        }))
+            ..parts(KEY, body)
+        })))
     };
     let tier = tier();
     assert!(put(&tier, at(5, 0), "five"));
@@ -111,7 +112,7 @@ fn an_object_from_before_does_not_replace_a_later_one() {
     ));
     assert_eq!(body(&tier, &[]).unwrap(), "another epoch");
 
-    let early = Object {
+    let early = Object::new(ObjectParts {
         position: Position {
             epoch: 2,
             ..at(1, 0)
@@ -120,8 +121,8 @@ fn an_object_from_before_does_not_replace_a_later_one() {
             received: NOW - Duration::from_secs(1),
             ..fresh_for(Duration::from_secs(60))
         },
-        ..object(KEY, "arrived earlier")
-    };
+        ..parts(KEY, "arrived earlier")
+    });
     assert!(!tier.insert(Arc::new(early)));
 }
 
@@ -130,23 +131,23 @@ fn lets_go_at_the_end_of_a_life_or_of_the_time_in_memory() {
     let clock = Clock::manual(NOW);
     let tier = MemoryTier::new(1 << 20, clock.clone());
     let second = Duration::from_secs(1);
-    let short = Object {
+    let short = Object::new(ObjectParts {
         memory_until: Some(NOW + second),
-        ..object(KEY, "short")
-    };
+        ..parts(KEY, "short")
+    });
     assert!(tier.insert(Arc::new(short)));
     assert!(tier.get(KEY, &HeaderMap::new(), NOW).is_some());
     assert!(tier.get(KEY, &HeaderMap::new(), NOW + second).is_none());
 
-    let kept_out = Object {
+    let kept_out = Object::new(ObjectParts {
         memory_until: Some(NOW),
-        ..object(KEY, "kept out")
-    };
+        ..parts(KEY, "kept out")
+    });
     assert!(!tier.insert(Arc::new(kept_out)));
-    let dead = Object {
+    let dead = Object::new(ObjectParts {
         freshness: fresh_for(Duration::ZERO),
-        ..object(KEY, "dead")
-    };
+        ..parts(KEY, "dead")
+    });
     assert!(!tier.insert(Arc::new(dead)));
 
     // The other variants of the key live on, and the one that is over is let go.
@@ -164,16 +165,16 @@ fn lets_go_at_the_end_of_a_life_or_of_the_time_in_memory() {
 fn a_key_expires_with_its_last_variant() {
     let tier = tier();
     let lasting = |milliseconds| fresh_for(Duration::from_millis(milliseconds));
-    let soon = Object {
+    let soon = Object::new(ObjectParts {
         freshness: lasting(20),
         vary: vary("a", &[("a", "1")]),
-        ..object(KEY, "")
-    };
-    let later = Object {
+        ..parts(KEY, "")
+    });
+    let later = Object::new(ObjectParts {
         freshness: lasting(40),
         vary: vary("a", &[("a", "2")]),
-        ..object(KEY, "")
-    };
+        ..parts(KEY, "")
+    });
     let start = Instant::now();
     tier.insert(Arc::new(later));
     tier.insert(Arc::new(soon));
@@ -220,11 +221,11 @@ fn the_variants_of_a_key_are_bounded_and_the_oldest_goes() {
 
     let tier = MemoryTier::new(400_000, Clock::manual(NOW));
     for n in 0..4 {
-        let large = Object {
+        let large = Object::new(ObjectParts {
             vary: vary("a", &[("a", &n.to_string())]),
             body: vec![0; 45_000].into(),
-            ..object(KEY, "")
-        };
+            ..parts(KEY, "")
+        });
         assert!(tier.insert(Arc::new(large)));
     }
     assert!(body(&tier, &[("a", "3")]).is_some());
@@ -234,10 +235,10 @@ fn the_variants_of_a_key_are_bounded_and_the_oldest_goes() {
         None,
         "one key took more than its share"
     );
-    let huge = Object {
+    let huge = Object::new(ObjectParts {
         body: vec![0; 120_000].into(),
-        ..object("http://a|/huge", "")
-    };
+        ..parts("http://a|/huge", "")
+    });
     assert!(!tier.insert(Arc::new(huge)));
 }
 
@@ -272,8 +273,8 @@ fn a_coding_without_vary_is_for_those_who_take_it() {
     let stored = |coding: &str, body: &'static str| {
         let rule = VaryRule::parse(&headers(&[("content-encoding", coding)]));
         let vary = rule.select(&HeaderMap::new()).unwrap();
-        let object = object(KEY, body);
-        Arc::new(Object { vary, ..object })
+        let parts = parts(KEY, body);
+        Arc::new(Object::new(ObjectParts { vary, ..parts }))
     };
     let br = [("accept-encoding", "br")];
     let gzip = [("accept-encoding", "gzip")];
@@ -292,10 +293,10 @@ fn a_coding_without_vary_is_for_those_who_take_it() {
 fn stays_within_its_capacity() {
     let tier = MemoryTier::new(200_000, Clock::manual(NOW));
     for n in 0..500 {
-        let object = Object {
+        let object = Object::new(ObjectParts {
             body: vec![0; 5_000].into(),
-            ..object(&format!("http://a|/{n}"), "")
-        };
+            ..parts(&format!("http://a|/{n}"), "")
+        });
         tier.insert(Arc::new(object));
     }
     tier.maintain();
@@ -317,8 +318,8 @@ proptest! {
         for (a, b) in &asked {
             let request = [("a", a.as_str()), ("b", b.as_str())];
             if let Some(found) = tier.get(KEY, &headers(&request), NOW) {
-                let names: Vec<&str> = found.vary.iter().map(|(name, _)| name.as_str()).collect();
-                prop_assert_eq!(&found.vary, &vary(&names.join(","), &request));
+                let names: Vec<&str> = found.vary().iter().map(|(name, _)| name.as_str()).collect();
+                prop_assert_eq!(found.vary(), &vary(&names.join(","), &request));
             }
         }
     }

@@ -138,15 +138,15 @@ mod tests {
     use proptest::prelude::*;
     use weir_semantics::{Coding, Freshness};
 
-    use crate::testing::{fresh_for, object, vary};
-    use crate::{Clock, Coded, MemoryTier, Object};
+    use crate::testing::{fresh_for, parts, vary};
+    use crate::{Clock, Coded, MemoryTier, Object, ObjectParts};
 
     use super::*;
 
-    fn named(key: &str, bytes: usize) -> Object {
-        Object {
+    fn named(key: &str, bytes: usize) -> ObjectParts {
+        ObjectParts {
             body: vec![0; bytes].into(),
-            ..object(key, "")
+            ..parts(key, "")
         }
     }
 
@@ -190,17 +190,17 @@ mod tests {
                     1 => format!("http://a|user:{n}"),
                     _ => format!("help:{n}"),
                 };
-                let mut object = named(&key, bytes);
-                object.freshness = Freshness { received: clock.now(), ..fresh_for(Duration::from_secs(60)) };
+                let mut parts = named(&key, bytes);
+                parts.freshness = Freshness { received: clock.now(), ..fresh_for(Duration::from_secs(60)) };
                 match step {
                     0 => tier.remove(&key),
                     1 => tier.maintain(),
-                    2 => object.vary = vary("a", &[("a", &bytes.to_string())]),
-                    3 => object.vary = vary("b", &[("b", "")]),
+                    2 => parts.vary = vary("a", &[("a", &bytes.to_string())]),
+                    3 => parts.vary = vary("b", &[("b", "")]),
                     4 => {
                         let coded = Coded::new(&[Coding::Gzip]);
+                        let object = Arc::new(Object::new(parts.clone()));
                         object.coded.set(Some(Arc::clone(&coded))).unwrap();
-                        let object = Arc::new(object.clone());
                         tier.insert(Arc::clone(&object));
                         coded.put(Coding::Gzip, vec![0; 500].into());
                         tier.reweigh(&object.key, &coded);
@@ -208,7 +208,7 @@ mod tests {
                     _ => {}
                 }
                 if step > 1 {
-                    tier.insert(Arc::new(object));
+                    tier.insert(Arc::new(Object::new(parts)));
                 }
             }
             tier.maintain();
@@ -229,10 +229,10 @@ mod tests {
         };
         let put = |key: &str, bytes, millis| {
             let freshness = fresh(millis);
-            tier.insert(Arc::new(Object {
+            tier.insert(Arc::new(Object::new(ObjectParts {
                 freshness,
                 ..named(key, bytes)
-            }))
+            })))
         };
         assert!(put("short:1", 100, 300));
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
@@ -271,7 +271,7 @@ mod tests {
     fn namespaces_beyond_the_bound_are_counted_together() {
         let tier = MemoryTier::new(1 << 24, Clock::manual(crate::testing::NOW));
         for n in 0..MAX_NAMESPACES + 5 {
-            tier.insert(Arc::new(named(&format!("n{n}:x"), 1)));
+            tier.insert(Arc::new(Object::new(named(&format!("n{n}:x"), 1))));
         }
         assert_eq!(tier.namespaces().len(), MAX_NAMESPACES + 1);
         assert_eq!(of(&tier, OTHERS).objects, 5);

@@ -5,7 +5,7 @@ use http::StatusCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{NOW, fresh_for, headers, object, vary};
+use crate::testing::{NOW, fresh_for, headers, parts, vary};
 
 const KEY: &str = "http://api.example.org|user:profile:42";
 
@@ -16,7 +16,11 @@ static VERSION_1: &[u8] = include_bytes!("../../tests/fixtures/record-v1.bin");
 static VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/record-v2.bin");
 
 fn full() -> Object {
-    Object {
+    Object::new(full_parts())
+}
+
+fn full_parts() -> ObjectParts {
+    ObjectParts {
         url: "http://api.example.org/users/42?full=1".into(),
         status: StatusCode::NOT_FOUND,
         headers: StoredHeaders::from_map(&headers(&[
@@ -46,21 +50,21 @@ fn full() -> Object {
             node: 5,
         },
         policy: Some("charity@0123456789ab".into()),
-        ..object(KEY, "{\"name\":\"Ada\"}")
+        ..parts(KEY, "{\"name\":\"Ada\"}")
     }
 }
 
 fn assert_same(read: &Object, written: &Object) {
     assert_eq!(read.key, written.key);
-    assert_eq!(read.url, written.url);
+    assert_eq!(read.url(), written.url());
     assert_eq!(read.status, written.status);
     assert_eq!(read.headers, written.headers);
     assert_eq!(read.body, written.body);
-    assert_eq!(read.trailers, written.trailers);
-    assert_eq!(read.vary, written.vary);
+    assert_eq!(read.trailers(), written.trailers());
+    assert_eq!(read.vary(), written.vary());
     assert_eq!(read.tags, written.tags);
-    assert_eq!(read.freshness, written.freshness);
-    assert_eq!(read.memory_until, written.memory_until);
+    assert_eq!(read.freshness(), written.freshness());
+    assert_eq!(read.memory_until(), written.memory_until());
     assert_eq!(
         read.position,
         Position {
@@ -68,17 +72,17 @@ fn assert_same(read: &Object, written: &Object) {
             ..written.position
         }
     );
-    assert_eq!(read.policy, written.policy);
+    assert_eq!(read.policy(), written.policy());
     assert!(read.shared);
 }
 
 #[test]
 fn version_1_is_read_for_ever() {
     let record = Bytes::from_static(VERSION_1);
-    let written = Object {
+    let written = Object::new(ObjectParts {
         fetch_took: Duration::ZERO,
-        ..full()
-    };
+        ..full_parts()
+    });
     assert_same(&decode(&record, KEY).unwrap(), &written);
     assert_eq!(key_of(&record).unwrap().as_str(), KEY);
 }
@@ -98,10 +102,10 @@ fn version_2_is_read_for_ever_and_is_what_is_written() {
 #[test]
 fn a_compressed_body_reads_back_and_one_that_would_not_shrink_stays_as_it_is() {
     for body in [vec![b'a'; 50_000], b"{\"n\": 1}".repeat(9_000)] {
-        let object = Object {
+        let object = Object::new(ObjectParts {
             body: body.into(),
-            ..full()
-        };
+            ..full_parts()
+        });
         let packed = Packed::compressed(&object.body);
         let record = encode_packed(&object, &packed);
         assert!(record.len() < object.body.len() / 10);
@@ -114,10 +118,10 @@ fn a_compressed_body_reads_back_and_one_that_would_not_shrink_stays_as_it_is() {
 
 #[test]
 fn a_compressed_body_is_not_believed_about_its_length() {
-    let object = Object {
+    let object = Object::new(ObjectParts {
         body: Bytes::from(vec![b'a'; 50_000]),
-        ..full()
-    };
+        ..full_parts()
+    });
     let packed = Packed::compressed(&object.body);
     let record = encode_packed(&object, &packed).to_vec();
     for lie in [0_u64, 49_999, 50_001, u64::MAX] {
@@ -134,10 +138,10 @@ fn a_compressed_body_is_not_believed_about_its_length() {
 #[test]
 fn a_body_in_chunks_is_put_together_from_all_of_them_in_order_and_from_nothing_else() {
     let body: Vec<u8> = (0..3 * CHUNK_BYTES + 7).map(|_| fastrand::u8(..)).collect();
-    let object = Object {
+    let object = Object::new(ObjectParts {
         body: body.into(),
-        ..full()
-    };
+        ..full_parts()
+    });
     let packed = Packed::plain(&object.body);
     assert!(packed.wants_chunks());
     let record = encode_beside_chunks(&object, &packed, 77);
@@ -199,10 +203,10 @@ fn a_header_that_would_split_the_response_is_refused() {
 
 #[test]
 fn a_large_body_is_not_copied() {
-    let large = Object {
+    let large = Object::new(ObjectParts {
         body: Bytes::from(vec![7; 100_000]),
-        ..full()
-    };
+        ..full_parts()
+    });
     let record = encode(&large);
     let body = decode(&record, KEY).unwrap().body;
     assert!(record.as_ptr_range().contains(&body.as_ptr()));
@@ -239,8 +243,8 @@ fn objects() -> impl Strategy<Value = Object> {
                 .map(|(name, value)| (&**name, &**value))
                 .collect();
             let map = StoredHeaders::from_map(&headers(&lines));
-            let base = if rich { full() } else { object(KEY, "") };
-            Object {
+            let base = if rich { full_parts() } else { parts(KEY, "") };
+            Object::new(ObjectParts {
                 trailers: rich.then(|| map.clone()),
                 headers: map,
                 tags: Tags::new(tags.iter().map(String::as_str)).unwrap(),
@@ -263,7 +267,7 @@ fn objects() -> impl Strategy<Value = Object> {
                     node: 0,
                 },
                 ..base
-            }
+            })
         })
 }
 

@@ -216,5 +216,5 @@ fn suits(
     chunks: Option<Chunks>,
     request: &HeaderMap,
 ) -> Option<(Box<Object>, Option<Chunks>)> {
-    object.vary.matches(request).then_some((object, chunks))
+    object.vary().matches(request).then_some((object, chunks))
 }

@@ -161,7 +161,7 @@ impl Writer {
             if let Some((body, fill)) = &ready.chunks {
                 let written = write_chunked(&ready, (body, *fill), client, keys).await;
                 ended(client, [ready.lease], written.is_ok());
-            } else if ready.object.vary.is_empty() {
+            } else if ready.object.vary().is_empty() {
                 plain
                     .cmd("SET")
                     .arg(keys.object(ready.object.key.as_str()))
@@ -183,7 +183,7 @@ impl Writer {
 
     /// An object that is still worth writing.
     async fn prepare(&self, (object, lease): Queued, client: &Client, log: &Log) -> Option<Ready> {
-        let left = object.freshness.retain_until().since(client.now());
+        let left = object.freshness().retain_until().since(client.now());
         let ttl_millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         if ttl_millis == 0 || log.verdict(&object) == Verdict::Dead {
             client.stats().dropped_dead.one();
@@ -238,12 +238,12 @@ async fn write_chunked(
 ) -> Result<(), CallError> {
     let key = ready.object.key.as_str();
     chunks::write(client, keys, key, chunks, ready.ttl_millis).await?;
-    let name = match ready.object.vary.is_empty() {
+    let name = match ready.object.vary().is_empty() {
         true => keys.object(key),
-        false => keys.variant(key, variants::hash(&ready.object.vary)),
+        false => keys.variant(key, variants::hash(&ready.object.vary())),
     };
     let replaced = chunks::replaced(client, &name).await;
-    if ready.object.vary.is_empty() {
+    if ready.object.vary().is_empty() {
         let mut set = cmd("SET");
         set.arg(&name).arg(&ready.record[..]);
         set.arg("PX").arg(ready.ttl_millis);
@@ -261,8 +261,8 @@ async fn write_variant(ready: &Ready, client: &Client, keys: &Keys) -> Result<()
     let key = ready.object.key.as_str();
     let mut call = PUT_VARIANT.prepare_invoke();
     call.key(keys.object(key))
-        .key(keys.variant(key, variants::hash(&ready.object.vary)))
-        .arg(variants::line(&ready.object.vary))
+        .key(keys.variant(key, variants::hash(&ready.object.vary())))
+        .arg(variants::line(&ready.object.vary()))
         .arg(&ready.record[..])
         .arg(ready.ttl_millis)
         .arg(variants::MAX_SETS);

@@ -6,10 +6,10 @@ const BASE: &str = "weir:{http://a.example|user:profile:1}";
 
 fn long(node: &Redis, bytes: usize) -> Object {
     let body: Vec<u8> = (0..bytes).map(|_| fastrand::u8(..)).collect();
-    Object {
+    Object::new(ObjectParts {
         body: body.into(),
-        ..object("1", &["team"], node.log().position())
-    }
+        ..parts("1", &["team"], node.log().position())
+    })
 }
 
 fn chunks(server: &Server) -> Vec<String> {
@@ -91,10 +91,10 @@ async fn a_compressed_body_is_shorter_in_redis_and_the_same_on_the_way_out() {
     };
     let redis = node_with(&config, Limits::default()).await;
     for length in [999, 1_000, 4_000_000] {
-        let object = Object {
+        let object = Object::new(ObjectParts {
             body: Bytes::from("all alike ".repeat(length / 10 + 1)).slice(..length),
-            ..object("1", &[], redis.log().position())
-        };
+            ..parts("1", &[], redis.log().position())
+        });
         put(&redis, object.clone()).await;
         assert!(get(&redis, "1").await.expect("found").body == object.body);
         let stored: usize = redis::cmd("STRLEN")

@@ -43,12 +43,14 @@ async fn a_purged_object_is_shown_with_its_ttl_and_what_purged_it() {
 async fn variants_are_found_by_a_request_or_by_what_is_known_of_them() {
     let server = Server::start();
     let redis = node(&server).await;
-    let in_language = |value: &'static str| Object {
-        vary: VaryKey::from_parts([(ACCEPT_LANGUAGE, Some(Box::from(value.as_bytes())))]),
-        ..object("1", &[], redis.log().position())
+    let in_language = |value: &'static str| {
+        Object::new(ObjectParts {
+            vary: VaryKey::from_parts([(ACCEPT_LANGUAGE, Some(Box::from(value.as_bytes())))]),
+            ..parts("1", &[], redis.log().position())
+        })
     };
     let german = in_language("de");
-    let (key, vary) = (german.key.clone(), german.vary.clone());
+    let (key, vary) = (german.key.clone(), german.vary().clone());
     put(&redis, german).await;
     put(&redis, in_language("fr")).await;
     let look = async |requests: &[HeaderMap], known: &[VaryKey]| {

@@ -32,10 +32,10 @@ async fn soft_prefix_and_host_mean_the_same_on_every_node_and_on_one_that_comes_
     let position = two.log().position();
     let soft = object("1", &["team"], position);
     let prefixed = object("21", &[], position);
-    let elsewhere = Object {
+    let elsewhere = Object::new(ObjectParts {
         key: key("b.example", "31"),
-        ..object("31", &[], position)
-    };
+        ..parts("31", &[], position)
+    });
     let here = object("31", &[], position);
     let selectors = [
         tag("team").soft(),

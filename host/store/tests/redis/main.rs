@@ -45,7 +45,6 @@ harness! {
     scratch = "../../../../tests/src/scratch.rs"
 }
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -55,7 +54,7 @@ use server::{PATIENCE, Server};
 use weir_semantics::{Freshness, Timestamp, VaryKey};
 use weir_store::log::{Limits, Selector, Target};
 use weir_store::redis::{Endpoint, Login, Redis, RedisConfig, Servers};
-use weir_store::{Clock, Key, KeyBuilder, Object, Position, StoredHeaders, Tags};
+use weir_store::{Clock, Key, KeyBuilder, Object, ObjectParts, Position, StoredHeaders, Tags};
 
 /// Polls until the condition holds.
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -114,7 +113,11 @@ fn key(host: &str, id: &str) -> Key {
 }
 
 fn object(id: &str, tags: &[&str], position: Position) -> Object {
-    Object {
+    Object::new(parts(id, tags, position))
+}
+
+fn parts(id: &str, tags: &[&str], position: Position) -> ObjectParts {
+    ObjectParts {
         key: key("a.example", id),
         url: format!("http://a.example/users/{id}").into(),
         status: StatusCode::OK,
@@ -140,8 +143,6 @@ fn object(id: &str, tags: &[&str], position: Position) -> Object {
         shared: true,
         position,
         policy: None,
-        validated: AtomicU64::new(0),
-        coded: Default::default(),
     }
 }
 

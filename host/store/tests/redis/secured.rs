@@ -124,10 +124,10 @@ async fn works(config: &RedisConfig) {
         let position = redis.log().position();
         put(
             &redis,
-            Object {
+            Object::new(ObjectParts {
                 body: body.clone(),
-                ..object(&large, &[], position)
-            },
+                ..parts(&large, &[], position)
+            }),
         )
         .await;
         assert_eq!(get(&redis, &large).await.expect("found").body, body);

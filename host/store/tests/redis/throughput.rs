@@ -94,10 +94,10 @@ async fn throughput() {
     kv.set("n", "k", value.clone(), Duration::from_secs(600))
         .await
         .expect("set");
-    let stored = Object {
+    let stored = Object::new(ObjectParts {
         body: value,
-        ..object("1", &["team"], redis.log().position())
-    };
+        ..parts("1", &["team"], redis.log().position())
+    });
     put(&redis, stored).await;
     let name: Arc<str> = key("a.example", "1").as_str().into();
     for _ in 0..ROUNDS {
@@ -137,10 +137,10 @@ async fn throughput() {
 /// and while others read a large one.
 async fn beside_large(redis: &Arc<Redis>) -> String {
     let body: Vec<u8> = (0..1_048_576_u32).map(|at| at.to_le_bytes()[1]).collect();
-    let large = Object {
+    let large = Object::new(ObjectParts {
         body: body.into(),
-        ..object("large", &[], redis.log().position())
-    };
+        ..parts("large", &[], redis.log().position())
+    });
     put(redis, large).await;
     let mut said = Vec::new();
     for readers in [0, 4] {

@@ -16,11 +16,11 @@ fn language(value: &'static str) -> HeaderMap {
 
 fn in_language(value: &'static str, position: Position) -> Object {
     let vary = [(ACCEPT_LANGUAGE, Some(Box::from(value.as_bytes())))];
-    Object {
+    Object::new(ObjectParts {
         vary: VaryKey::from_parts(vary),
         body: Bytes::from_static(value.as_bytes()),
-        ..object("1", &[], position)
-    }
+        ..parts("1", &[], position)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,10 +42,10 @@ async fn each_variant_answers_its_own_requests() {
     put(&redis, in_language("de", redis.log().position())).await;
     put(&redis, in_language("fr", redis.log().position())).await;
     let other = HeaderName::from_static("x-other");
-    let more = Object {
+    let more = Object::new(ObjectParts {
         vary: VaryKey::from_parts([(other.clone(), Some(Box::from(*b"1")))]),
-        ..object("1", &[], redis.log().position())
-    };
+        ..parts("1", &[], redis.log().position())
+    });
     put(&redis, more).await;
     let key = key("a.example", "1");
     for value in ["de", "fr"] {
@@ -152,26 +152,26 @@ async fn what_is_too_large_dead_or_not_shared_stays_out() {
     let position = redis.log().position();
     put(
         &redis,
-        Object {
+        Object::new(ObjectParts {
             body: Bytes::from(vec![0; 1_001]),
-            ..object("1", &[], position)
-        },
+            ..parts("1", &[], position)
+        }),
     )
     .await;
     put(
         &redis,
-        Object {
+        Object::new(ObjectParts {
             body: Bytes::from(vec![0; 999]),
-            ..object("1", &[], position)
-        },
+            ..parts("1", &[], position)
+        }),
     )
     .await;
     put(
         &redis,
-        Object {
+        Object::new(ObjectParts {
             shared: false,
-            ..object("1", &[], position)
-        },
+            ..parts("1", &[], position)
+        }),
     )
     .await;
     redis.log().invalidate(&[tag("team")], now()).await;
