@@ -57,6 +57,16 @@ pub trait Control: Send + Sync {
     /// `NotFound` when no route takes the request.
     async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError>;
 
+    /// What the tiers hold under a key, purged objects too, and where the log stands.
+    /// Values of Authorization and Cookie are redacted by the implementation.
+    ///
+    /// # Errors
+    /// `BadRequest` for what is no key, `NotFound` for a URL that no key is looked up for.
+    async fn inspect(&self, request: InspectRequest) -> Result<Value, ControlError>;
+
+    /// Objects, bytes, hits, misses, evictions and ages by namespace.
+    async fn stats(&self) -> Value;
+
     /// The oldest upgraded connections, at most `limit`, and how many there are.
     async fn connections(&self, limit: usize) -> Connections;
 
@@ -262,6 +272,16 @@ pub struct ExplainRequest {
     pub method: Method,
     /// The header fields the question names; without a Host field of its own.
     pub headers: HeaderMap,
+}
+
+/// What an inspection is asked for.
+#[derive(Debug, Clone)]
+pub enum InspectRequest {
+    /// The object under a full key, as `explain` shows it; of its variants those that a
+    /// request with these header fields selects.
+    Key(String, HeaderMap),
+    /// The object that this request is looked up as.
+    Url(ExplainRequest),
 }
 
 /// Whether a node serves.

@@ -18,8 +18,8 @@ mod tests;
 pub use auth::{Auth, TokenError};
 pub use control::{
     Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
-    Selected, SelectorKind, Source,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
+    Reloaded, Scope, Selected, SelectorKind, Source,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]

@@ -18,8 +18,8 @@ use tower::ServiceExt;
 
 use crate::control::{
     Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
-    Selected, SelectorKind, Source,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
+    Reloaded, Scope, Selected, SelectorKind, Source,
 };
 use crate::{Auth, routes::router};
 
@@ -127,6 +127,15 @@ impl Control for Fake {
             "method": request.method.as_str(),
             "headers": headers,
         }))
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<Value, ControlError> {
+        self.note(format!("{request:?}")).await?;
+        Ok(json!({"key": "k", "tiers": []}))
+    }
+
+    async fn stats(&self) -> Value {
+        json!({"namespaces": []})
     }
 
     async fn connections(&self, limit: usize) -> Connections {

@@ -151,7 +151,7 @@ pub struct RateVerdict {
     pub retry_after: Duration,
 }
 
-/// Counting requests against a limit, by the generic cell rate algorithm.
+/// Counting requests against a limit, by a sliding window.
 #[async_trait]
 pub trait RateLimit: Send + Sync + std::fmt::Debug {
     /// Counts one request of `client` against `limit` (at least 1) per `window` (1 ms to

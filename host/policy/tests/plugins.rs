@@ -34,6 +34,7 @@ async fn reference_policies_load_and_decide() {
         spec.grants = Grants {
             kv: true,
             rate_limit: true,
+            clock: true,
             ..Grants::default()
         };
     };

@@ -137,13 +137,13 @@ impl Generation {
                 .map(|name| policies.get(name).ok_or_else(|| missing("policy", name)))
                 .transpose()?
                 .cloned();
-            let mut namespaces = vec![Arc::new(metrics.namespace(NO_NAMESPACE))];
+            let mut namespaces = vec![metrics.namespace(NO_NAMESPACE)];
             if let Some(slot) = &policy {
                 namespaces.extend(
                     slot.current
                         .namespaces()
                         .iter()
-                        .map(|name| Arc::new(metrics.namespace(name))),
+                        .map(|name| metrics.namespace(name)),
                 );
             }
             let route = Arc::new(Route {

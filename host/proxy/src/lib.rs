@@ -36,6 +36,10 @@ pub use pipeline::Answering;
 pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLine, Stored};
 #[doc(hidden)]
 pub use pipeline::fuzzing;
+pub use pipeline::inspect::{
+    Inspection, LogPosition, PurgedBy, Selecting, StoredChunks, StoredObject, TierInspection,
+    Unreadable,
+};
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
@@ -50,7 +54,8 @@ pub use tls::{
 };
 pub use tunnels::{Tunnel, TunnelEnd, Tunnels};
 pub use upstream::{
-    OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind, system_authorities,
+    Dialer, OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind,
+    system_authorities,
 };
 /// What a route's compression is told in.
 pub use weir_semantics::{Coding, MediaTypes};

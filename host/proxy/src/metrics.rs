@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use weir_store::{AgeCounts, Ages};
 
 use crate::tls::Certificate;
 
@@ -151,12 +152,26 @@ pub struct NamespaceMetrics {
     /// The namespace; `-` for objects without a policy.
     pub namespace: Arc<str>,
     results: [Counter; ResultKind::ALL.len()],
+    hit_ages: Ages,
 }
 
 impl NamespaceMetrics {
-    /// Counts one lookup by how it ended.
-    pub fn looked_up(&self, result: ResultKind) {
+    /// Counts one lookup by how it ended; for a stored response, with its age.
+    pub fn looked_up(&self, result: ResultKind, age: Option<Duration>) {
         self.results[result as usize].inc();
+        if let Some(age) = age {
+            self.hit_ages.note(age);
+        }
+    }
+
+    /// How many lookups ended so.
+    pub fn lookups(&self, result: ResultKind) -> u64 {
+        self.results[result as usize].get()
+    }
+
+    /// How old what was served from a tier was.
+    pub fn hit_ages(&self) -> AgeCounts {
+        self.hit_ages.counts()
     }
 }
 
@@ -190,6 +205,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     lookups: Family<LookupLabels, Counter>,
+    /// Every namespace that some generation has had.
+    namespaces: Mutex<Vec<Arc<NamespaceMetrics>>>,
     origin_requests: Counter,
     early_refreshes: Counter,
     origin_results: Family<UpstreamLabels, Counter>,
@@ -213,6 +230,7 @@ impl Default for Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(durations as fn() -> Histogram),
             lookups: Family::default(),
+            namespaces: Mutex::default(),
             origin_requests: Counter::default(),
             early_refreshes: Counter::default(),
             origin_results: Family::default(),
@@ -367,17 +385,30 @@ impl Metrics {
         }
     }
 
-    /// The counters of a namespace.
+    /// The counters of a namespace, the same ones in every generation.
     #[must_use]
-    pub fn namespace(&self, namespace: &str) -> NamespaceMetrics {
+    pub fn namespace(&self, namespace: &str) -> Arc<NamespaceMetrics> {
+        let mut known = self.namespaces.lock();
+        if let Some(known) = known.iter().find(|known| &*known.namespace == namespace) {
+            return Arc::clone(known);
+        }
         let labels = |result| LookupLabels {
             namespace: namespace.to_owned(),
             result,
         };
-        NamespaceMetrics {
+        let made = Arc::new(NamespaceMetrics {
             namespace: Arc::from(namespace),
             results: ResultKind::ALL.map(|kind| self.lookups.get_or_create_owned(&labels(kind))),
-        }
+            hit_ages: Ages::default(),
+        });
+        known.push(Arc::clone(&made));
+        made
+    }
+
+    /// The counters of every namespace so far.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<Arc<NamespaceMetrics>> {
+        self.namespaces.lock().clone()
     }
 
     /// The counters of a policy.

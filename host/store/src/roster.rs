@@ -1,9 +1,10 @@
 //! What nodes tell of themselves: a hash in Redis with one field for each, which goes when
 //! its node has given no sign of life for a while.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use redis::{Script, cmd};
 use serde_json::{Map, Value};
 
@@ -33,13 +34,23 @@ impl Roster {
         }
     }
 
+    /// What this node's field is called.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Writes this node's field, to stand for `ttl`, and takes out those whose time is
-    /// over. `told`, which must not be empty, gets `until` as its first member:
-    /// milliseconds since 1970.
+    /// over; returns the names of all that stand, this one included. `told`, which must not
+    /// be empty, gets `until` as its first member: milliseconds since 1970.
     ///
     /// # Errors
     /// [`CallError`]: the field stands as it was, for the rest of its time.
-    pub async fn tell(&self, told: &Map<String, Value>, ttl: Duration) -> Result<(), CallError> {
+    pub async fn tell(
+        &self,
+        told: &Map<String, Value>,
+        ttl: Duration,
+    ) -> Result<Vec<String>, CallError> {
         let told = serde_json::to_string(told).unwrap_or_default();
         let mut call = TELL.key(&self.key);
         call.arg(&self.node)
@@ -56,5 +67,40 @@ impl Roster {
         let mut call = cmd("HDEL");
         call.arg(&self.key).arg(&self.node);
         self.client.command(&call, Patience::Background).await
+    }
+}
+
+/// The nodes of the fleet, as this one last heard of them. Cheap to clone; clones know the
+/// same.
+#[derive(Clone, Debug, Default)]
+pub struct LiveNodes(Arc<RwLock<Heard>>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    names: Vec<String>,
+    count: u32,
+}
+
+impl LiveNodes {
+    /// How many there are, this one included; 1 before it has heard of any.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.read().count.max(1)
+    }
+
+    /// Their names; empty before it has heard of any.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.read().names.clone()
+    }
+
+    /// Takes down who was heard of, and for how many the fleet is to be taken: more than
+    /// `names` while some may not have had the time to speak.
+    pub fn heard(&self, mut names: Vec<String>, count: usize) {
+        names.sort_unstable();
+        *self.0.write() = Heard {
+            names,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        };
     }
 }

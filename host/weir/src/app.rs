@@ -16,6 +16,7 @@ use weir_store::kv::KvStore;
 use weir_store::log::Log;
 use weir_store::rate_limit::RateLimiter;
 use weir_store::redis::Redis;
+use weir_store::roster::LiveNodes;
 use weir_store::{Clock, MemoryTier};
 
 use crate::capabilities::services;
@@ -31,6 +32,10 @@ const KV_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) node: Arc<Node>,
+    /// The nodes of the fleet; none are heard of without Redis.
+    pub(crate) nodes: LiveNodes,
+    /// Counts what policies limit.
+    pub(crate) limiter: Arc<RateLimiter>,
     /// Those of the TLS listeners, if there are any.
     pub(crate) certificates: Option<Certificates>,
     loader: Loader,
@@ -57,14 +62,19 @@ impl App {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
         let clock = Clock::system();
         let redis = start_redis(&config, &clock)?;
+        let nodes = LiveNodes::default();
         let (kv, limiter) = match &redis {
-            Some(redis) => (KvStore::redis(redis), RateLimiter::new(Some(redis))),
-            None => (KvStore::memory(KV_BYTES), RateLimiter::new(None)),
+            Some(redis) => (
+                KvStore::redis(redis),
+                RateLimiter::shared(redis, nodes.clone()),
+            ),
+            None => (KvStore::memory(KV_BYTES), RateLimiter::alone()),
         };
         let log = match &redis {
             Some(redis) => redis.log().clone(),
             None => Log::new(settings::log(&config), None),
         };
+        let limiter = Arc::new(limiter);
         let engine = Engine::new(EngineOptions {
             cache_dir: data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
             ..EngineOptions::default()
@@ -81,13 +91,15 @@ impl App {
         if let Some(certificates) = &certificates {
             certificates.announce(node.metrics());
         }
-        let loader = Loader::new(engine, services(kv, limiter));
+        let loader = Loader::new(engine, services(kv, Arc::clone(&limiter)));
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
             .await?
             .0;
         let app = Arc::new(Self {
             node,
+            nodes,
+            limiter,
             certificates,
             loader,
             state: Mutex::new(state),

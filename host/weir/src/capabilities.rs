@@ -11,7 +11,7 @@ use weir_store::kv::{self, KvStore};
 use weir_store::rate_limit::RateLimiter;
 
 /// The services for policies of this node.
-pub(crate) fn services(kv: KvStore, limiter: RateLimiter) -> HostServices {
+pub(crate) fn services(kv: KvStore, limiter: Arc<RateLimiter>) -> HostServices {
     HostServices {
         kv: Arc::new(StoreKv(kv)),
         rate_limit: Arc::new(StoreLimiter(limiter)),
@@ -129,7 +129,7 @@ impl Kv for StoreKv {
 }
 
 #[derive(Debug)]
-struct StoreLimiter(RateLimiter);
+struct StoreLimiter(Arc<RateLimiter>);
 
 #[async_trait]
 impl RateLimit for StoreLimiter {

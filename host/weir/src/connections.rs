@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use weir_proxy::Node;
 use weir_store::roster::Roster;
 
+use crate::fleet::host_name;
+
 /// The hash, after the prefix.
 const NAME: &str = "websocket:connections";
 /// The least time between two writes.
@@ -51,7 +53,7 @@ async fn tell(node: Arc<Node>, roster: Arc<Roster>, ttl: Duration) {
         let told = match connections {
             0 if stands => roster.leave().await,
             0 => Ok(()),
-            _ => roster.tell(&entry(&node, connections), ttl).await,
+            _ => roster.tell(&entry(&node, connections), ttl).await.map(drop),
         };
         match told {
             Ok(()) => stands = connections > 0,
@@ -75,13 +77,4 @@ fn entry(node: &Node, connections: usize) -> Map<String, Value> {
     entry.insert("connections".to_owned(), json!(connections));
     entry.insert("routes".to_owned(), json!(node.tunnels().by_route()));
     entry
-}
-
-/// What the machine is called, for an operator.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "weir".to_owned(),
-        name => name.to_owned(),
-    }
 }

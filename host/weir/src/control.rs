@@ -9,18 +9,20 @@ use http::Uri;
 use serde_json::{Value, json};
 use weir_admin::{
     Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
-    Selected, SelectorKind, Source,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
+    Reloaded, Scope, Selected, SelectorKind, Source,
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
-use weir_proxy::{EventSelectors, ExplainError, Tunnel, normalised_host};
+use weir_proxy::{EventSelectors, Tunnel, normalised_host};
 use weir_store::Key;
 use weir_store::log::{self, Receipt, Selector, Target};
 use weir_store::redis::RedisState;
 
 use crate::app::App;
+use crate::inspect;
 use crate::policies;
 use crate::settings;
+use crate::stats;
 
 /// Implements the admin API on an [`App`].
 #[derive(Debug)]
@@ -131,29 +133,16 @@ impl Control for NodeControl {
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<Value, ControlError> {
-        let explained = self
-            .0
-            .node
-            .explain(
-                request.method,
-                &request.url,
-                request.headers,
-                Bytes::new(),
-                None,
-            )
-            .await;
-        match explained {
-            Ok(explanation) => {
-                serde_json::to_value(explanation).map_err(|error| internal(&error.into()))
-            }
-            Err(error @ ExplainError::Malformed(_)) => {
-                Err(ControlError::bad_request("url", error.to_string()))
-            }
-            Err(error @ ExplainError::NoRoute { .. }) => Err(ControlError::new(
-                ControlErrorKind::NotFound,
-                error.to_string(),
-            )),
-        }
+        let explanation = inspect::explained(&self.0.node, request).await?;
+        serde_json::to_value(explanation).map_err(|error| internal(&error.into()))
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<Value, ControlError> {
+        inspect::inspect(&self.0.node, request).await
+    }
+
+    async fn stats(&self) -> Value {
+        json!(stats::of(&self.0.node))
     }
 
     async fn connections(&self, limit: usize) -> Connections {
@@ -188,6 +177,10 @@ impl Control for NodeControl {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "generation": node.generation().number,
+            "nodes": {
+                "count": self.0.nodes.count(),
+                "names": self.0.nodes.names(),
+            },
             "upgraded_connections": *node.tunnels().count().borrow(),
             "memory": {
                 "keys": memory.entries,

@@ -10,6 +10,8 @@ mod connections;
 mod control;
 mod demo;
 mod explain;
+mod fleet;
+mod inspect;
 mod logging;
 mod metrics;
 mod plugin;
@@ -17,6 +19,8 @@ mod policies;
 mod run;
 mod settings;
 mod sharing;
+mod stats;
+mod warm;
 mod watch;
 
 use std::path::PathBuf;
@@ -62,6 +66,13 @@ enum Command {
     Rollback(client::RollbackArgs),
     /// Show a node's state.
     Status(client::StatusArgs),
+    /// Show objects, bytes, hits, misses, evictions and ages by namespace.
+    Stats(client::StatsArgs),
+    /// Show what each tier holds under a key, and whether it is still valid.
+    Inspect(client::InspectArgs),
+    /// Send a list of URLs through a node, so that it has them stored; exit status 1 when
+    /// some failed.
+    Warm(warm::WarmArgs),
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +140,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Deploy(args) => block_on(client::deploy(args)),
         Command::Rollback(args) => block_on(client::rollback(args)),
         Command::Status(args) => block_on(client::status(args)),
+        Command::Stats(args) => block_on(client::stats(args)),
+        Command::Inspect(args) => block_on(client::inspect(args)),
+        Command::Warm(args) => warm::run(args),
     }
 }
 

@@ -3,27 +3,42 @@
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use weir_proxy::Node;
+use weir_store::rate_limit::RateLimiter;
 use weir_store::redis::{Redis, RedisState, RedisStats};
+use weir_store::roster::LiveNodes;
+use weir_store::{AGE_CLASSES, AgeCounts, NamespaceUsage};
+
+use crate::app::App;
 
 /// Adds the metrics of a node's parts to those of its data plane.
-pub(crate) fn register(node: &Arc<Node>) {
-    let collector = Box::new(Parts(Arc::downgrade(node)));
-    node.metrics()
+pub(crate) fn register(app: &App) {
+    let collector = Box::new(Parts {
+        node: Arc::downgrade(&app.node),
+        nodes: app.nodes.clone(),
+        limiter: Arc::clone(&app.limiter),
+    });
+    app.node
+        .metrics()
         .register(|registry| registry.register_collector(collector));
 }
 
 /// Held weakly: the node holds the registry that holds this.
 #[derive(Debug)]
-struct Parts(std::sync::Weak<Node>);
+struct Parts {
+    node: std::sync::Weak<Node>,
+    nodes: LiveNodes,
+    limiter: Arc<RateLimiter>,
+}
 
 impl Collector for Parts {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(node) = self.0.upgrade() else {
+        let Some(node) = self.node.upgrade() else {
             return Ok(());
         };
         let mut out = Out(encoder);
@@ -35,6 +50,7 @@ impl Collector for Parts {
             "Keys driven out for lack of room",
             memory.evictions,
         )?;
+        out.namespaces(&node)?;
         let log = node.log();
         let position = log.position();
         out.gauge(
@@ -57,6 +73,16 @@ impl Collector for Parts {
             "Times that purges could not be written to data_dir",
             log.unwritten(),
         )?;
+        out.gauge(
+            "nodes",
+            "Nodes of the fleet as last heard of, this one included",
+            u64::from(self.nodes.count()),
+        )?;
+        out.counter(
+            "rate_limit_alone",
+            "Checks of rate limits that Redis did not answer",
+            self.limiter.by_share(),
+        )?;
         match node.redis() {
             Some(redis) => out.redis(redis),
             None => Ok(()),
@@ -67,6 +93,89 @@ impl Collector for Parts {
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
+    fn namespaces(&mut self, node: &Node) -> std::fmt::Result {
+        let memory = node.memory().namespaces();
+        let gauge = MetricType::Gauge;
+        let help = "Objects in memory by namespace, variants and parts included";
+        let mut family = self.family("namespace_objects", help, None, gauge)?;
+        for one in &memory {
+            ConstGauge::new(as_gauge(one.objects))
+                .encode(family.encode_family(&[("namespace", &*one.namespace)])?)?;
+        }
+        let help = "What they weigh";
+        let mut family = self.family("namespace", help, Some(&Unit::Bytes), gauge)?;
+        for one in &memory {
+            ConstGauge::new(as_gauge(one.bytes))
+                .encode(family.encode_family(&[("namespace", &*one.namespace)])?)?;
+        }
+        for (name, help, count) in [
+            (
+                "namespace_evictions",
+                "Objects driven out of memory for lack of room, by namespace",
+                (|one| one.evictions) as fn(&NamespaceUsage) -> u64,
+            ),
+            (
+                "namespace_expired",
+                "Objects whose time in memory was over, by namespace",
+                |one| one.expired,
+            ),
+        ] {
+            let mut family = self.family(name, help, None, MetricType::Counter)?;
+            for one in &memory {
+                ConstCounter::new(count(one))
+                    .encode(family.encode_family(&[("namespace", &*one.namespace)])?)?;
+            }
+        }
+        let hits = node.metrics().namespaces();
+        self.ages(
+            "namespace_hit_age",
+            "Age of what was served from a tier, by namespace",
+            hits.iter().map(|one| (&*one.namespace, one.hit_ages())),
+        )?;
+        let evicted = memory.iter();
+        self.ages(
+            "namespace_eviction_age",
+            "Age of what was driven out of memory, by namespace; one for each key",
+            evicted.map(|one| (&*one.namespace, one.eviction_ages.clone())),
+        )
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds of classes and sums, far below 2^53"
+    )]
+    fn ages<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: impl Iterator<Item = (&'n str, AgeCounts)>,
+    ) -> std::fmt::Result {
+        let mut family = self.family(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (namespace, counts) in counts {
+            let ends = AGE_CLASSES.iter().map(|end| *end as f64);
+            let buckets: Vec<(f64, u64)> = ends.chain([f64::MAX]).zip(counts.classes).collect();
+            family
+                .encode_family(&[("namespace", namespace)])?
+                .encode_histogram::<[(&str, &str); 0]>(
+                    counts.sum_ms as f64 / 1_000.0,
+                    counts.count(),
+                    &buckets,
+                    None,
+                )?;
+        }
+        Ok(())
+    }
+
+    fn family<'a>(
+        &'a mut self,
+        name: &'a str,
+        help: &str,
+        unit: Option<&'a Unit>,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'a>, std::fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> std::fmt::Result {
         self.put(name, help, None, &ConstGauge::new(as_gauge(value)))
     }

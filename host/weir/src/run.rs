@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::config::{Admin, Config};
 use crate::connections::Announcer;
 use crate::control::NodeControl;
+use crate::fleet::Membership;
 use crate::logging;
 use crate::metrics;
 use crate::settings;
@@ -121,6 +122,7 @@ pub(crate) async fn serve(
     let server = settings::server(&config);
     let admin = config.admin.clone();
     let connections_ttl = settings::connections_ttl(&config);
+    let data_dir = config.data_dir.clone();
     // Bound first: a port that is taken should not cost a compilation.
     let cleartext = bind(&server.listen)?;
     let tls_listen = config.tls.iter().flat_map(|tls| &tls.listen);
@@ -136,7 +138,7 @@ pub(crate) async fn serve(
         .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be caught"))
         .ok();
     let app = App::start(config).await?;
-    metrics::register(&app.node);
+    metrics::register(&app);
     if let Some(redis) = app.node.redis()
         && !redis.joined(JOIN_REDIS).await
     {
@@ -147,6 +149,14 @@ pub(crate) async fn serve(
         let control = Arc::new(NodeControl(Arc::clone(&app)));
         tokio::spawn(admin_api(listener, auth, control, admin_ends))
     });
+    let addresses = [&cleartext, &secured].into_iter().flatten();
+    let listen = addresses.filter_map(|socket| socket.local_addr().ok());
+    let listen: Vec<_> = listen.map(|address| address.to_string()).collect();
+    let nodes = app.nodes.clone();
+    let membership = app
+        .node
+        .redis()
+        .map(|redis| Membership::start(redis, listen, nodes, data_dir.as_deref()));
     let announcer = Announcer::start(&app.node, connections_ttl);
     let following = tokio::spawn(follow(Arc::clone(&app), hangup));
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
@@ -178,6 +188,9 @@ pub(crate) async fn serve(
     tidying.abort();
     if let Some(announcer) = announcer {
         announcer.leave().await;
+    }
+    if let Some(membership) = membership {
+        membership.leave().await;
     }
     if let Some(redis) = app.node.redis() {
         redis.drained(DRAIN_REDIS).await;

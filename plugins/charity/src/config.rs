@@ -1,5 +1,7 @@
 //! The policy's settings.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use weir_sdk::Span;
 
@@ -34,6 +36,10 @@ pub struct Config {
     pub login_limit: u32,
     /// See `login_limit`.
     pub login_window: Span,
+    /// The most notifications that wait for one user; the oldest make room.
+    pub notifications_kept: u32,
+    /// How long they wait after the last one came.
+    pub notifications_ttl: Span,
 }
 
 impl Default for Config {
@@ -52,6 +58,8 @@ impl Default for Config {
             write_through: true,
             login_limit: 10,
             login_window: Span::seconds(60),
+            notifications_kept: 100,
+            notifications_ttl: Span::seconds(7 * 24 * 3_600),
         }
     }
 }
@@ -66,6 +74,13 @@ impl Config {
         }
         if self.login_window.0.is_zero() {
             return Err("login_window is zero: it must be at least \"1ms\"".into());
+        }
+        if !(1..=65_536).contains(&self.notifications_kept) {
+            return Err("notifications_kept must be 1 to 65536".into());
+        }
+        let ttl = Duration::from(self.notifications_ttl);
+        if ttl.is_zero() || ttl > Duration::from_secs(30 * 24 * 3_600) {
+            return Err("notifications_ttl must be \"1ms\" to \"30d\"".into());
         }
         Ok(())
     }

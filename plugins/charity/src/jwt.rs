@@ -1,4 +1,4 @@
-//! When a session ends, from header fields of the response. Policies don't see bodies.
+//! Tokens, and when sessions end, from header fields. Policies don't see bodies.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,8 +8,8 @@ use weir_sdk::Response;
 /// Seconds since the Unix epoch, as a whole number.
 const EXPIRES_HEADER: &str = "x-session-expires";
 
-/// Where a JWT may stand, with or without `Bearer`.
-const TOKEN_HEADERS: [&str; 2] = ["x-session-token", "authorization"];
+/// Where a token may stand, with or without `Bearer`.
+pub(crate) const TOKEN_HEADERS: [&str; 2] = ["x-session-token", "authorization"];
 
 /// Longer ones are not read.
 const LONGEST_TOKEN: usize = 16 * 1_024;
@@ -25,31 +25,48 @@ pub(crate) fn expiry(response: &Response) -> Option<u64> {
 
 /// Whose session it is: the claim `sub`.
 pub(crate) fn subject(response: &Response) -> Option<String> {
-    match claims(response)?.get("sub")? {
-        Value::String(subject) if (1..=256).contains(&subject.len()) => Some(subject.clone()),
+    text(claims(response)?.get("sub")?)
+}
+
+/// The token that a response issues, without `Bearer`.
+pub(crate) fn token(response: &Response) -> Option<String> {
+    TOKEN_HEADERS
+        .iter()
+        .find_map(|name| bare(&response.header_text(name)?))
+}
+
+/// The claim `jti` of a JWT (RFC 7519 section 4.1.7).
+pub(crate) fn token_id(token: &str) -> Option<String> {
+    text(payload(token)?.get("jti")?)
+}
+
+fn text(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) if (1..=256).contains(&text.len()) => Some(text.clone()),
         _ => None,
     }
 }
 
 fn claims(response: &Response) -> Option<Value> {
-    let value = TOKEN_HEADERS
-        .iter()
-        .find_map(|name| response.header_text(name))?;
-    payload(&value)
+    payload(&token(response)?)
 }
 
-/// The claims of a JWT in compact form (RFC 7519 section 3). The signature is not verified:
-/// the origin, which we ask, made it.
-fn payload(value: &str) -> Option<Value> {
+/// The token of a field's value; none for another scheme than Bearer.
+pub(crate) fn bare(value: &str) -> Option<String> {
     let value = value.trim();
-    if value.len() > LONGEST_TOKEN {
-        return None;
-    }
     let token = match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         Some(_) => return None,
         None => value,
     };
+    (1..=LONGEST_TOKEN)
+        .contains(&token.len())
+        .then(|| token.to_owned())
+}
+
+/// The claims of a JWT in compact form (RFC 7519 section 3). The signature is not verified:
+/// the origin, which we ask, made it, or it is compared with one that the origin made.
+fn payload(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())

@@ -7,7 +7,9 @@ mod jwt;
 mod limits;
 mod media;
 mod mutations;
+mod notifications;
 mod resource;
+mod sessions;
 
 use std::time::Duration;
 
@@ -37,6 +39,12 @@ impl Policy for Charity {
         // The path first, by globs: a decision about a path that the policy doesn't know
         // depends on nothing else.
         if let Some(resource) = Resource::of(request) {
+            if resource == Resource::Session
+                && let Some(token) = resource.identity(request)
+                && let Some(decision) = sessions::refused(request, &token)
+            {
+                return Ok(decision);
+            }
             return Ok(match request.method().as_str() {
                 "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" => {
                     resource.lookup(request).map_or_else(unknown, Into::into)
@@ -50,11 +58,23 @@ impl Policy for Charity {
         if limits::is_login(request) {
             return Ok(limits::login(&self.config, request));
         }
+        if sessions::is_refresh(request) {
+            return Ok(sessions::refresh(request));
+        }
+        if notifications::is_theirs(request) {
+            return Ok(notifications::take(request).into());
+        }
         Ok(unknown())
     }
 
     fn on_response(&self, request: &Request, response: &Response) -> Result<(), String> {
         let note = response.note();
+        if note == sessions::ISSUES {
+            if response.is_success() {
+                sessions::exchanged(request, response);
+            }
+            return Ok(());
+        }
         if let Some(collection) = Collection::from_note(&note) {
             if response.is_success() && !request.is_safe() {
                 response.invalidate(collection.dependants());
@@ -73,7 +93,7 @@ impl Policy for Charity {
     }
 
     fn on_event(&self, event: &Event) -> Result<Vec<Selector>, String> {
-        events::selectors(event)
+        events::selectors(&self.config, event)
     }
 }
 
@@ -113,6 +133,9 @@ impl Charity {
         let id = resource
             .identity(request)
             .ok_or("the request changed an object that its path does not name")?;
+        if resource == Resource::Session && request.method() == "DELETE" {
+            sessions::revoke(&id)?;
+        }
         response.invalidate(mutations::selectors(resource, &id));
         let whole = request.method() == "PUT" && response.status() == 200;
         if self.config.write_through

@@ -4,6 +4,7 @@ use weir_sdk::prelude::*;
 use weir_sdk::rate_limit;
 
 use crate::config::Config;
+use crate::sessions;
 
 /// Is it an attempt to log in?
 pub(crate) fn is_login(request: &Request) -> bool {
@@ -20,15 +21,11 @@ pub(crate) fn login(config: &Config, request: &Request) -> Decision {
         config.login_window.into(),
     );
     if verdict.allowed {
-        return Pass::new("login").into();
+        return Pass::new("login").note(sessions::ISSUES).into();
     }
     let seconds = verdict.retry_after_seconds();
-    Reply::new(429)
+    let message = format!("Too many logins from this address; try again in {seconds} s.");
+    sessions::error(429, &message)
         .header("retry-after", seconds.to_string())
-        .header("cache-control", "no-store")
-        .header("content-type", "application/json")
-        .body(format!(
-            "{{\"error\":{{\"message\":\"Too many logins from this address; try again in {seconds} s.\"}}}}\n"
-        ))
         .into()
 }

@@ -1,5 +1,5 @@
 use weir_sdk::rate_limit::Verdict;
-use weir_sdk::testing::{TestRequest, TestResponse, set_verdict};
+use weir_sdk::testing::{TestRequest, TestResponse, set_kv, set_verdict};
 
 use super::*;
 use crate::mutations::{all_donation_stats, dashboards, help_request, object, queue, user};
@@ -46,6 +46,7 @@ fn key(request: &TestRequest) -> (String, Vec<Part>) {
 
 #[test]
 fn every_key_of_the_record_from_the_path() {
+    set_kv(true);
     for (path, namespace, parts) in [
         ("/users/42", "user", vec!["profile", "42"]),
         ("/users/42/permissions", "user", vec!["permissions", "42"]),
@@ -73,6 +74,7 @@ fn every_key_of_the_record_from_the_path() {
 
 #[test]
 fn a_route_parameter_is_named_rather_than_read_from_the_path() {
+    set_kv(true);
     for (path, name) in [
         ("/users/42", "id"),
         ("/users/42/permissions", "id"),
@@ -169,6 +171,8 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
         (r#"{"help_queue_ttl": "30"}"#, "help_queue_ttl"),
         (r#"{"login_limit": 0}"#, "login_limit"),
         (r#"{"login_window": "0s"}"#, "login_window"),
+        (r#"{"notifications_kept": 0}"#, "notifications_kept"),
+        (r#"{"notifications_ttl": "31d"}"#, "notifications_ttl"),
     ] {
         let error = weir_sdk::configure::<Charity>(config).expect_err(config);
         assert!(error.contains(named), "{config}: {error}");
@@ -177,6 +181,7 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
 
 #[test]
 fn a_session_lives_until_its_token_expires() {
+    set_kv(true);
     let request = TestRequest::get("/sessions/tok");
     let done = respond(
         "{}",
@@ -193,6 +198,7 @@ fn a_session_lives_until_its_token_expires() {
 
 #[test]
 fn a_change_removes_the_object_and_what_depends_on_it() {
+    set_kv(true);
     for (method, path, expected) in [
         ("PATCH", "/users/42", vec![user("42"), dashboards()]),
         ("DELETE", "/users/42", vec![user("42"), dashboards()]),
@@ -258,6 +264,7 @@ fn a_route_parameter_names_what_a_change_removes() {
 
 #[test]
 fn every_event_of_the_record() {
+    set_kv(true);
     let selectors = |kind: &str, data: &str| policy("{}").on_event(&Event::new(kind, data));
     let date = object(Resource::DonationStats, "2025-12-24");
     for (kind, data, expected) in [
@@ -295,6 +302,12 @@ fn every_event_of_the_record() {
             r#"{"id":"tok"}"#,
             vec![object(Resource::Session, "tok")],
         ),
+        ("user.logged_out", r#"{"id":42}"#, vec![user("42")]),
+        (
+            "notification.created",
+            r#"{"id":42,"notification":{"text":"hi"}}"#,
+            vec![],
+        ),
         ("weather.changed", "null", vec![]),
     ] {
         assert_eq!(selectors(kind, data), Ok(expected), "{kind} {data}");
@@ -302,8 +315,10 @@ fn every_event_of_the_record() {
     for kind in [
         "user.updated",
         "user.deleted",
+        "user.logged_out",
         "help.updated",
         "session.revoked",
+        "notification.created",
     ] {
         let error = selectors(kind, r#"{"name":"x"}"#).expect_err(kind);
         assert!(error.contains(kind) && error.contains("\"id\""), "{error}");
@@ -313,7 +328,10 @@ fn every_event_of_the_record() {
 #[test]
 fn logins_over_the_limit_are_answered_at_the_edge() {
     let login = TestRequest::new("POST", "/login").from_client("203.0.113.9");
-    assert_eq!(decide(&login), Pass::new("login").into());
+    assert_eq!(
+        decide(&login),
+        Pass::new("login").note(sessions::ISSUES).into()
+    );
     set_verdict(Some(Verdict {
         allowed: false,
         remaining: 0,
@@ -334,3 +352,5 @@ fn logins_over_the_limit_are_answered_at_the_edge() {
     );
     set_verdict(None);
 }
+
+mod sessions_and_notifications;

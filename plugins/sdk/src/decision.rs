@@ -251,6 +251,11 @@ impl Reply {
         &self.headers
     }
 
+    /// The body.
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     fn to_host(&self) -> wit::Reply {
         let reply = wit::Reply::new(self.status);
         for (name, value) in &self.headers {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::bindings::weir::policy::kv as wit;
+#[cfg(target_arch = "wasm32")]
 use crate::response::millis;
 
 /// Why an operation did not happen.
@@ -49,7 +50,8 @@ impl From<Error> for String {
 /// The keys of one of the policy's namespaces. Times to live lie between 1 ms and 30 days;
 /// values hold at most 1 MiB.
 ///
-/// There is no store in native tests: every operation is [`Error::Unavailable`] there.
+/// In native tests every operation is [`Error::Unavailable`], or happens in the store that
+/// [`crate::testing::set_kv`] begins.
 #[derive(Clone, Debug)]
 pub struct Store {
     namespace: String,
@@ -62,15 +64,31 @@ pub fn open(namespace: impl Into<String>) -> Store {
     }
 }
 
-/// Calls the host; there is none in native tests.
+#[cfg(not(target_arch = "wasm32"))]
+use crate::testing::kv as double;
+
+/// Calls the host, or in native tests the double of its store.
 macro_rules! host {
-    ($call:expr) => {
-        if cfg!(target_arch = "wasm32") {
-            $call.map_err(Error::from)
-        } else {
-            Err(Error::Unavailable)
+    ($store:ident.$operation:ident($($argument:expr),*; ttl $ttl:expr)) => {{
+        #[cfg(target_arch = "wasm32")]
+        {
+            wit::$operation(&$store.namespace, $($argument,)* millis($ttl)).map_err(Error::from)
         }
-    };
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            double::$operation(&$store.namespace, $($argument,)* $ttl)
+        }
+    }};
+    ($store:ident.$operation:ident($($argument:expr),*)) => {{
+        #[cfg(target_arch = "wasm32")]
+        {
+            wit::$operation(&$store.namespace $(, $argument)*).map_err(Error::from)
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            double::$operation(&$store.namespace $(, $argument)*)
+        }
+    }};
 }
 
 impl Store {
@@ -79,7 +97,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`], as for all operations here.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        host!(wit::get(&self.namespace, key))
+        host!(self.get(key))
     }
 
     /// Stores a value for `ttl`.
@@ -87,7 +105,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), Error> {
-        host!(wit::set(&self.namespace, key, value, millis(ttl)))
+        host!(self.set(key, value; ttl ttl))
     }
 
     /// Removes a key of any kind; says whether there was one.
@@ -95,7 +113,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn delete(&self, key: &str) -> Result<bool, Error> {
-        host!(wit::delete(&self.namespace, key))
+        host!(self.delete(key))
     }
 
     /// Adds to a counter and returns its new value. The time to live is set when the
@@ -104,7 +122,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn increment(&self, key: &str, delta: i64, ttl: Duration) -> Result<i64, Error> {
-        host!(wit::increment(&self.namespace, key, delta, millis(ttl)))
+        host!(self.increment(key, delta; ttl ttl))
     }
 
     /// Stores `value` if the key holds `expected` (`None`: if there is no such key); says
@@ -119,13 +137,7 @@ impl Store {
         value: &[u8],
         ttl: Duration,
     ) -> Result<bool, Error> {
-        host!(wit::compare_and_set(
-            &self.namespace,
-            key,
-            expected,
-            value,
-            millis(ttl)
-        ))
+        host!(self.compare_and_set(key, expected, value; ttl ttl))
     }
 
     /// Adds a member to a set and renews the set's time to live; says whether it is new.
@@ -133,7 +145,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn set_add(&self, key: &str, member: &[u8], ttl: Duration) -> Result<bool, Error> {
-        host!(wit::set_add(&self.namespace, key, member, millis(ttl)))
+        host!(self.set_add(key, member; ttl ttl))
     }
 
     /// Removes a member from a set; says whether it was there.
@@ -141,7 +153,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn set_remove(&self, key: &str, member: &[u8]) -> Result<bool, Error> {
-        host!(wit::set_remove(&self.namespace, key, member))
+        host!(self.set_remove(key, member))
     }
 
     /// Is it a member?
@@ -149,7 +161,7 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn set_contains(&self, key: &str, member: &[u8]) -> Result<bool, Error> {
-        host!(wit::set_contains(&self.namespace, key, member))
+        host!(self.set_contains(key, member))
     }
 
     /// Appends to a queue, dropping its oldest entries beyond `max_length`, and renews its
@@ -164,13 +176,7 @@ impl Store {
         max_length: u32,
         ttl: Duration,
     ) -> Result<u32, Error> {
-        host!(wit::queue_push(
-            &self.namespace,
-            key,
-            value,
-            max_length,
-            millis(ttl)
-        ))
+        host!(self.queue_push(key, value, max_length; ttl ttl))
     }
 
     /// Takes the oldest entry off a queue.
@@ -178,6 +184,6 @@ impl Store {
     /// # Errors
     /// Those of [`Error`].
     pub fn queue_pop(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        host!(wit::queue_pop(&self.namespace, key))
+        host!(self.queue_pop(key))
     }
 }

@@ -32,9 +32,9 @@ impl Verdict {
     }
 }
 
-/// Counts one request of `client` against `limit` per `window` in `bucket`, by the generic
-/// cell rate algorithm: bursts up to the limit, then evenly. Never fails: without Redis the
-/// node counts for itself. In native tests: what [`crate::testing::set_verdict`] says, else
+/// Counts one request of `client` against `limit` per `window` in `bucket`: in no stretch as
+/// long as the window are more than `limit` admitted. Never fails: while Redis is away each
+/// node admits its share, the limit divided by the number of nodes. In native tests: what [`crate::testing::set_verdict`] says, else
 /// allowed.
 pub fn check(bucket: &str, client: &str, limit: u32, window: Duration) -> Verdict {
     #[cfg(target_arch = "wasm32")]

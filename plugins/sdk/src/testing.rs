@@ -22,6 +22,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+pub(crate) mod kv;
+
+pub use self::kv::{kv_ttl, set_kv};
 use crate::rate_limit::Verdict;
 use crate::{Device, Request, Response, Selector};
 

@@ -15,8 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 use weir_admin::{
     Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InvalidateAnswer, InvalidateRequest, MAX_SELECTORS, PolicyInfo, Readiness,
-    Reloaded, Scope,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, MAX_SELECTORS, PolicyInfo,
+    Readiness, Reloaded, Scope,
 };
 
 use crate::semantics::fields;
@@ -203,6 +203,19 @@ impl Control for Asked {
         assert!(is_absolute(&request.url), "{:?}", request.url);
         assert!(!request.headers.contains_key(header::HOST));
         self.refuse()
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<Value, ControlError> {
+        match request {
+            InspectRequest::Key(key, _) => assert!(!key.is_empty()),
+            InspectRequest::Url(request) => assert!(is_absolute(&request.url), "{}", request.url),
+        }
+        self.refuse()
+    }
+
+    async fn stats(&self) -> Value {
+        self.asked();
+        Value::Null
     }
 
     async fn connections(&self, _: usize) -> Connections {

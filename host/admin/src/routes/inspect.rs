@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{App, absolute_url};
 use crate::body;
-use crate::control::{ExplainRequest, Readiness};
+use crate::control::{ExplainRequest, InspectRequest, Readiness};
 use crate::error::ApiError;
 
 pub(super) async fn explain(
@@ -32,12 +32,7 @@ fn question(query: &str) -> Result<ExplainRequest, ApiError> {
                     .map_err(|_| ApiError::field("method", "`method` is not an HTTP method"))?;
                 once(&mut method, "method", parsed)?;
             }
-            "header" => {
-                let (name, value) = explained_header(&value)?;
-                headers
-                    .try_append(name, value)
-                    .map_err(|_| ApiError::field("header", "too many header fields"))?;
-            }
+            "header" => add_header(&mut headers, &value)?,
             other => return Err(body::unknown(other, &["url", "method", "header"])),
         }
     }
@@ -87,6 +82,57 @@ fn explained_header(text: &str) -> Result<(HeaderName, HeaderValue), ApiError> {
             "`header` must be `name: value`, such as accept-language: de",
         )),
     }
+}
+
+pub(super) async fn inspect(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let request = inspected(query.as_deref().unwrap_or_default())?;
+    Ok(Json(app.control.inspect(request).await?))
+}
+
+/// Reads `key=…&header=…`, or what [`question`] reads.
+fn inspected(query: &str) -> Result<InspectRequest, ApiError> {
+    let mut key = None;
+    let mut headers = HeaderMap::new();
+    let pairs = || form_urlencoded::parse(query.as_bytes());
+    if !pairs().any(|(name, _)| name == "key") {
+        return match pairs().any(|(name, _)| name == "url") {
+            true => Ok(InspectRequest::Url(question(query)?)),
+            false => Err(ApiError::field(
+                "key",
+                "`key` is missing; ask /v1/inspect?key=http%3A%2F%2Fexample.org%7Cuser%3Aprofile%3A42, or ?url=…",
+            )),
+        };
+    }
+    for (name, value) in pairs() {
+        match name.as_ref() {
+            "key" if value.is_empty() => return Err(ApiError::field("key", "`key` is empty")),
+            "key" => once(&mut key, "key", value.into_owned())?,
+            "header" => add_header(&mut headers, &value)?,
+            "url" | "method" => {
+                return Err(ApiError::field(
+                    "key",
+                    "`key` and `url` exclude one another",
+                ));
+            }
+            other => return Err(body::unknown(other, &["key", "url", "method", "header"])),
+        }
+    }
+    Ok(InspectRequest::Key(key.unwrap_or_default(), headers))
+}
+
+fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), ApiError> {
+    let (name, value) = explained_header(text)?;
+    headers
+        .try_append(name, value)
+        .map(|_| ())
+        .map_err(|_| ApiError::field("header", "too many header fields"))
+}
+
+pub(super) async fn stats(State(app): State<App>) -> Json<Value> {
+    Json(app.control.stats().await)
 }
 
 pub(super) async fn status(State(app): State<App>) -> Json<Value> {

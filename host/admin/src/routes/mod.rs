@@ -51,6 +51,8 @@ pub fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
         .route("/v1/policies/{name}/rollback", post(policies::rollback))
         .route("/v1/reload", post(policies::reload))
         .route("/v1/explain", get(inspect::explain))
+        .route("/v1/inspect", get(inspect::inspect))
+        .route("/v1/stats", get(inspect::stats))
         .route("/v1/connections", get(connections::list))
         .route("/v1/connections/{id}", delete(connections::cut))
         .route("/v1/status", get(inspect::status))

@@ -113,6 +113,44 @@ async fn an_explanation_is_asked_with_all_that_the_query_says() {
 }
 
 #[tokio::test]
+async fn an_inspection_is_of_a_key_or_of_a_url() {
+    let fake = Arc::new(Fake::new());
+    let by_key = "/v1/inspect?key=http%3A%2F%2Fa%7Cuser%3A1&header=accept-language:de";
+    assert_eq!(ask(&fake, get(by_key)).await.json()["key"], "k");
+    assert_eq!(
+        ask(&fake, get("/v1/inspect?url=http%3A%2F%2Fa%2Fb"))
+            .await
+            .status,
+        200
+    );
+    let asked = fake.asked.lock().await.clone();
+    assert!(
+        asked[0].starts_with(r#"Key("http://a|user:1", {"accept-language": "de"}"#),
+        "{asked:?}"
+    );
+    assert!(asked[1].starts_with("Url("), "{asked:?}");
+    for (query, field) in [
+        ("", "key"),
+        ("?key=", "key"),
+        ("?key=a&key=b", "key"),
+        ("?key=a&url=http%3A%2F%2Fa", "key"),
+        ("?key=a&kez=b", "kez"),
+        ("?url=a", "url"),
+        ("?key=a&header=b", "header"),
+    ] {
+        let answer = ask(&fake, get(&format!("/v1/inspect{query}"))).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.field().as_deref()),
+            (400, Some(field)),
+            "{query}"
+        );
+    }
+    assert_eq!(fake.asked.lock().await.len(), 2);
+    let stats = ask(&fake, get("/v1/stats")).await;
+    assert_eq!(stats.json(), json!({"namespaces": []}));
+}
+
+#[tokio::test]
 async fn upgraded_connections_are_listed_and_cut_by_number() {
     let fake = Arc::new(Fake::new());
     let answer = ask(&fake, get("/v1/connections")).await.json();

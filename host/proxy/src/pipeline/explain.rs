@@ -25,7 +25,7 @@ use crate::node::Node;
 use crate::request::{self, Malformed};
 
 /// Fields whose values are not shown.
-const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+pub(super) const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// Why there is nothing to explain.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ mod fill;
 mod forward;
 pub mod fuzzing;
 mod head;
+pub(crate) mod inspect;
 pub(crate) mod invalidate;
 mod keys;
 mod lookup;
@@ -29,10 +30,10 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use weir_policy::{CallError, Reply, RequestHead, Scheme, percent_decode};
@@ -228,7 +229,7 @@ impl Node {
             ..CacheStatus::default()
         };
         if let Some(metrics) = route.namespace(namespace) {
-            metrics.looked_up(ResultKind::Hit);
+            metrics.looked_up(ResultKind::Hit, Some(found.freshness().age(now)));
         }
         let response = serve::from_object(&found, head, now, &status);
         let due = early::is_due(self, &found, now).then_some(found);
@@ -361,9 +362,18 @@ async fn slow(mut call: Call, body: Incoming, decided: Option<Decided>) -> Respo
     if let Some(namespace) = &answer.looked_up
         && let Some(metrics) = call.route.namespace(namespace.as_deref())
     {
-        metrics.looked_up(answer.result);
+        metrics.looked_up(answer.result, told_age(&answer));
     }
     finish(&call.node, &call.route, &call.head, call.started, answer)
+}
+
+/// The age that a stored response tells its client.
+fn told_age(answer: &Answer) -> Option<Duration> {
+    if !matches!(answer.result, ResultKind::Hit | ResultKind::Stale) {
+        return None;
+    }
+    let age = std::str::from_utf8(answer.response.headers().get(AGE)?.as_bytes());
+    age.ok()?.parse().ok().map(Duration::from_secs)
 }
 
 async fn dispatch(call: &Call, plan: Plan, body: content::Body) -> Answer {

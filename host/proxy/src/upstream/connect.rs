@@ -156,7 +156,7 @@ fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, String> {
     trusting(roots)
 }
 
-fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
+pub(super) fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
     Ok(versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())

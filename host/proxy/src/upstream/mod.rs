@@ -3,6 +3,7 @@
 
 mod body;
 mod connect;
+mod dial;
 mod error;
 mod request_body;
 mod reuse;
@@ -22,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 pub use self::body::OriginBody;
 use self::connect::Connector;
 pub use self::connect::system_authorities;
+pub use self::dial::Dialer;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
 use self::request_body::{ClientBody, GoAhead, Progress};
 use self::servers::Servers;

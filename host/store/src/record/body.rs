@@ -148,6 +148,11 @@ impl Chunks {
         self.length
     }
 
+    /// How many bytes the body has.
+    pub fn body_length(&self) -> u64 {
+        self.whole.unwrap_or(self.length)
+    }
+
     /// The body that these chunks are, all of them and in order.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use weir_semantics::VaryKey;
 use super::client::Patience;
 use super::{CallError, Redis, variants};
 use crate::Object;
-use crate::record::{self, Decoded, RecordError};
+use crate::record::{self, Chunks, Decoded, RecordError};
 
 /// What stands under one key in Redis. Purged objects are among it.
 #[derive(Debug, Default)]
@@ -35,6 +35,17 @@ pub struct InspectedRecord {
     pub ttl: Option<Duration>,
     /// The object, or why the record is none.
     pub object: Result<Box<Object>, RecordError>,
+    /// Where the body is that the object lacks here, if it is beside the record.
+    pub chunks: Option<InspectedChunks>,
+}
+
+/// A body in chunks, which are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedChunks {
+    /// What the record says of them.
+    pub told: Chunks,
+    /// How many of them are there; with one missing, the object is not found.
+    pub there: u64,
 }
 
 /// What one key holds: its value and its TTL in milliseconds.
@@ -60,7 +71,8 @@ impl Redis {
             return Ok(inspected);
         };
         if !variants::is_index(&value) {
-            inspected.records.push(read(base, &value, ttl, key));
+            let record = self.look_at(base, &value, ttl, key).await?;
+            inspected.records.push(record);
             return Ok(inspected);
         }
         let Some(lines) = variants::lines(&value) else {
@@ -83,10 +95,48 @@ impl Redis {
         let held = self.held(&names).await?;
         for (name, (value, ttl)) in names.into_iter().zip(held) {
             if let Some(value) = value {
-                inspected.records.push(read(name, &value, ttl, key));
+                let record = self.look_at(name, &value, ttl, key).await?;
+                inspected.records.push(record);
             }
         }
         Ok(inspected)
+    }
+
+    async fn look_at(
+        &self,
+        name: String,
+        value: &Bytes,
+        ttl: i64,
+        key: &str,
+    ) -> Result<InspectedRecord, CallError> {
+        let (object, told) = match record::read(value, key) {
+            Ok(Decoded::Whole(object)) => (Ok(object), None),
+            Ok(Decoded::InChunks(object, chunks)) => (Ok(object), Some(chunks)),
+            Err(error) => (Err(error), None),
+        };
+        let chunks = match told {
+            Some(told) => Some(InspectedChunks {
+                told,
+                there: self.there(key, told).await?,
+            }),
+            None => None,
+        };
+        Ok(InspectedRecord {
+            name,
+            bytes: value.len(),
+            ttl: u64::try_from(ttl).ok().map(Duration::from_millis),
+            object,
+            chunks,
+        })
+    }
+
+    /// How many of these chunks there are.
+    async fn there(&self, key: &str, chunks: Chunks) -> Result<u64, CallError> {
+        let mut call = cmd("EXISTS");
+        for number in 0..chunks.count() {
+            call.arg(self.keys().chunk(key, chunks.fill, number));
+        }
+        self.client().command(&call, Patience::Background).await
     }
 
     async fn held(&self, names: &[String]) -> Result<Vec<Held>, CallError> {
@@ -98,17 +148,5 @@ impl Redis {
             held.push(self.client().pipeline(&both, Patience::Background).await?);
         }
         Ok(held)
-    }
-}
-
-fn read(name: String, value: &Bytes, ttl: i64, key: &str) -> InspectedRecord {
-    InspectedRecord {
-        name,
-        bytes: value.len(),
-        ttl: u64::try_from(ttl).ok().map(Duration::from_millis),
-        object: record::read(value, key).map(|decoded| match decoded {
-            // A body in chunks is left where it is.
-            Decoded::Whole(object) | Decoded::InChunks(object, _) => object,
-        }),
     }
 }

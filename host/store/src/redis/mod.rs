@@ -40,7 +40,7 @@ pub use config::{
     ConfigError, Endpoint, Login, Protocol, RedisConfig, SentinelConfig, Servers, Tls,
 };
 pub use error::CallError;
-pub use inspect::{Inspected, InspectedRecord};
+pub use inspect::{Inspected, InspectedChunks, InspectedRecord};
 pub use lease::{Lease, Leased, Next, Waiting};
 pub use state::RedisState;
 pub use stats::{Count, PoolState, RedisStats};

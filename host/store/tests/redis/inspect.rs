@@ -64,6 +64,36 @@ async fn variants_are_found_by_a_request_or_by_what_is_known_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_chunks_is_told_and_so_is_a_chunk_that_is_gone() {
+    let server = Server::start();
+    let redis = node(&server).await;
+    let body: Vec<u8> = (0..600_000).map(|_| fastrand::u8(..)).collect();
+    let stored = Object::new(ObjectParts {
+        body: body.into(),
+        ..parts("1", &[], redis.log().position())
+    });
+    let key = stored.key.clone();
+    put(&redis, stored).await;
+    let chunks = async || {
+        let found = redis.inspect(key.as_str(), &[], &[]).await.unwrap();
+        let chunks = found.records[0].chunks.expect("too long for the record");
+        assert_eq!(chunks.told.body_length(), 600_000);
+        (chunks.told, chunks.there)
+    };
+    let (told, there) = chunks().await;
+    assert_eq!((told.count(), there), (3, 3));
+    let chunk = format!(
+        "weir:{{http://a.example|user:profile:1}}:c:{:016x}:1",
+        told.fill
+    );
+    let gone: usize = redis::cmd("UNLINK")
+        .arg(chunk)
+        .query(&mut server.connect())
+        .unwrap();
+    assert_eq!((gone, chunks().await.1), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_record_is_told_and_left_where_it_is() {
     let mut server = Server::start();
     let redis = node(&server).await;

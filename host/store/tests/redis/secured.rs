@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use weir_store::kv::KvStore;
 use weir_store::rate_limit::RateLimiter;
 use weir_store::redis::{Leased, Protocol, RedisState, Tls};
+use weir_store::roster::{LiveNodes, Roster};
 
 use super::*;
 use crate::port::Port;
@@ -159,10 +160,20 @@ async fn works(config: &RedisConfig) {
         Ok(1)
     );
     assert!(kv.queue_pop("q", &id).await.unwrap().is_some());
-    let limiter = RateLimiter::new(Some(&redis));
+    let limiter = RateLimiter::shared(&redis, LiveNodes::default());
     let minute = Duration::from_secs(60);
     assert!(limiter.check("b", &id, 1, minute).await.allowed);
     assert!(!limiter.check("b", &id, 1, minute).await.allowed);
+    let roster = Roster::new(&redis, "nodes", &id);
+    let told = serde_json::from_str(r#"{"version":"1"}"#).unwrap();
+    let names = roster.tell(&told, minute).await.unwrap();
+    assert!(names.iter().any(|name| name == roster.node()));
+    roster.leave().await.unwrap();
+    let large = key("a.example", &large);
+    let found = redis.inspect(large.as_str(), &[], &[]).await.unwrap();
+    let record = &found.records[0];
+    let chunks = record.chunks.expect("a body beside its record");
+    assert!(record.ttl.is_some() && chunks.there == chunks.told.count());
     let receipt = redis.log().invalidate(&[tag("team")], now()).await;
     assert_eq!(receipt.scope, weir_store::log::Scope::Fleet);
     assert!(get(&redis, &id).await.is_none());

@@ -3,8 +3,11 @@
 mod deploy;
 mod event;
 mod http;
+mod inspect;
 mod purge;
+mod stats;
 mod status;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +20,9 @@ use serde_json::Value;
 
 pub(crate) use self::deploy::{DeployArgs, RollbackArgs, run as deploy, run_rollback as rollback};
 pub(crate) use self::event::{EventArgs, run as event};
+pub(crate) use self::inspect::{InspectArgs, run as inspect};
 pub(crate) use self::purge::{PurgeArgs, run as purge};
+pub(crate) use self::stats::{StatsArgs, run as stats};
 pub(crate) use self::status::{StatusArgs, run as status};
 
 /// Where the node is and how to ask it.
@@ -40,7 +45,7 @@ pub(crate) struct AdminArgs {
 }
 
 /// Writes a command's output. A reader that has gone (`| head`) is no failure.
-fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -54,7 +59,7 @@ fn raw(answer: &Value) -> String {
 }
 
 /// Text from a node, for a terminal: guests write some of it, and must not steer the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(visible).collect()
 }

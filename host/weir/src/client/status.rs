@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir_admin::{PolicyInfo, Source};
 
 use super::http::{Node, typed};
-use super::{AdminArgs, print, printable, raw};
+use super::{AdminArgs, print, printable, raw, stats, table};
 
 /// Show how a running node is
 #[derive(Debug, Clone, Args)]
@@ -48,7 +48,10 @@ pub(super) async fn execute(args: StatusArgs) -> anyhow::Result<Report> {
     let policies: Vec<PolicyInfo> = typed(&policies["policies"])?;
     let mut text = headline(&readiness);
     tree(&mut text, &status, 0);
-    table(&mut text, &policies);
+    policy_table(&mut text, &policies);
+    let stats = node.success(node.get("/v1/stats").await?)?;
+    text.push('\n');
+    text.push_str(&stats::shown(&typed(&stats)?));
     text.truncate(text.trim_end().len());
     Ok(Report { text, ready })
 }
@@ -97,26 +100,15 @@ fn leaf(value: &Value) -> String {
     }
 }
 
-fn table(text: &mut String, policies: &[PolicyInfo]) {
+fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
     if policies.is_empty() {
         return;
     }
     let header = ["POLICY", "VERSION", "FROM", "INSTANCES", "CALLS", "FAILED"].map(str::to_owned);
-    let mut rows = vec![header];
+    let mut rows = vec![header.to_vec()];
     rows.extend(policies.iter().map(row));
-    let widths: [usize; 6] = std::array::from_fn(|column| {
-        let lengths = rows.iter().map(|row| row[column].chars().count());
-        lengths.max().unwrap_or_default()
-    });
     text.push('\n');
-    for row in &rows {
-        let cells = row.iter().zip(widths);
-        let line: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
+    text.push_str(&table::table(&rows, 3));
     for policy in policies {
         if let Some(error) = &policy.last_error {
             let name = printable(&policy.name);
@@ -125,12 +117,12 @@ fn table(text: &mut String, policies: &[PolicyInfo]) {
     }
 }
 
-fn row(policy: &PolicyInfo) -> [String; 6] {
+fn row(policy: &PolicyInfo) -> Vec<String> {
     let source = match policy.source {
         Source::File => "file",
         Source::Deployed => "deployed",
     };
-    [
+    vec![
         printable(&policy.name),
         printable(&policy.version),
         source.into(),

@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
     Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness, Reloaded, Scope,
-    Selected, SelectorKind, Source,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
+    Reloaded, Scope, Selected, SelectorKind, Source,
 };
 
 use super::*;
+use crate::stats::{AllStats, Stats};
 
 mod connection;
 
@@ -123,6 +124,56 @@ impl Control for Fake {
         Ok(Value::Null)
     }
 
+    async fn inspect(&self, request: InspectRequest) -> Result<Value, ControlError> {
+        let InspectRequest::Key(key, headers) = request else {
+            return Err(ControlError::bad_request("url", "not looked up"));
+        };
+        let asked = format!("inspect {key} {headers:?}");
+        self.asked.lock().await.push(asked);
+        if key.ends_with("large") {
+            let chunks = json!({"count": 3, "there": 2, "bytes": 600_000});
+            let object = json!({"record_bytes": 400, "ttl": 70.0, "chunks": chunks});
+            return Ok(json!({"key": key, "tiers": [{"tier": "redis", "objects": [object]}]}));
+        }
+        Ok(json!({
+            "key": key,
+            "namespace": "user",
+            "log": {"epoch": "00", "sequence": 9, "node_sequence": 0},
+            "tiers": [
+                {"tier": "memory", "parts": 0, "selected_by": [], "unreadable": [], "objects": [{
+                    "state": "purged",
+                    "purged_by": [{"named": "tag", "sequence": 9, "log": "fleet", "soft": false}],
+                    "status": 200, "body_bytes": 12, "header_bytes": 34, "coding": "gzip",
+                    "vary": [{"field": "accept-language", "value": "de"}],
+                    "tags": ["a", "b"], "url": "http://a/1", "policy": "p@1",
+                    "position": {"epoch": "00", "sequence": 8, "node_sequence": 0},
+                    "age": 61.0, "remaining": -1.0, "stale_if_error": 300.0,
+                    "memory_remaining": 59.0, "shared": false,
+                }]},
+                {"tier": "redis", "error": "down: connection refused", "objects": []},
+            ],
+        }))
+    }
+
+    async fn stats(&self) -> Value {
+        json!(AllStats {
+            namespaces: vec![Stats {
+                namespace: "user".into(),
+                objects: 3,
+                hits: 9,
+                misses: 1,
+                hit_ratio: Some(0.9),
+                evictions: 1,
+                ..Stats::default()
+            }],
+            total: Stats {
+                namespace: "all".into(),
+                evictions: 4,
+                ..Stats::default()
+            },
+        })
+    }
+
     async fn status(&self) -> Value {
         json!({"version": "0.1.0", "memory": {"bytes": 7, "entries": 1}, "redis": null})
     }
@@ -155,6 +206,8 @@ enum Line {
     Deploy(DeployArgs),
     Rollback(RollbackArgs),
     Status(StatusArgs),
+    Stats(StatsArgs),
+    Inspect(InspectArgs),
 }
 
 /// Runs a command line against `admin`; the output, or the whole error.
@@ -166,6 +219,8 @@ async fn run(admin: &str, line: &[&str]) -> Result<String, String> {
         Line::Event(args) => event::execute(args).await,
         Line::Deploy(args) => deploy::deploy(args).await,
         Line::Rollback(args) => deploy::rollback(args).await,
+        Line::Stats(args) => stats::execute(args).await,
+        Line::Inspect(args) => inspect::execute(args).await,
         Line::Status(args) => status::execute(args).await.map(|report| report.text),
     };
     result.map_err(|error| format!("{error:#}"))
@@ -294,4 +349,50 @@ async fn rollback_without_an_earlier_version_fails() {
     let (_, admin) = node().await;
     let error = run(&admin, &["rollback", "charity"]).await.unwrap_err();
     assert_eq!(error, "there is no earlier version");
+}
+
+#[tokio::test]
+async fn stats_are_a_line_for_each_namespace() {
+    let (_, admin) = node().await;
+    let output = run(&admin, &["stats"]).await.unwrap();
+    let words = |line: usize| -> Vec<&str> {
+        let lines: Vec<&str> = output.lines().collect();
+        lines[line].split_whitespace().collect()
+    };
+    assert_eq!(
+        words(1),
+        [
+            "user", "3", "0", "B", "9", "1", "90.0%", "1", "25.0%", "0", "-", "-"
+        ]
+    );
+    assert_eq!(words(2)[0], "all");
+    assert_eq!(output.lines().count(), 3, "{output}");
+}
+
+#[tokio::test]
+async fn inspect_tells_why_an_object_is_not_served_and_which_tier_is_away() {
+    let (fake, admin) = node().await;
+    let output = run(&admin, &["inspect", "http://a|user:1", "-H", "a: b"])
+        .await
+        .unwrap();
+    for told in [
+        "state      purged",
+        "purged by  tag, hard, sequence 9 of the fleet",
+        "body 12 bytes in gzip",
+        "selected   accept-language: de",
+        "age 1m, over for 1s, then stale if error 5m",
+        "leaves     memory in 59s",
+        "fetched at epoch 00, sequence 8",
+        "redis      down: connection refused",
+    ] {
+        assert!(output.contains(told), "{told:?} is not in:\n{output}");
+    }
+    let asked = fake.asked.lock().await.clone();
+    assert_eq!(asked, [r#"inspect http://a|user:1 {"a": "b"}"#]);
+    let output = run(&admin, &["inspect", "http://a|large"]).await.unwrap();
+    let chunks =
+        "chunks     2 of 3 there, 600000 bytes in all, so the object is not served from here";
+    assert!(output.contains(chunks), "{output}");
+    let error = run(&admin, &["inspect"]).await.unwrap_err();
+    assert!(error.contains("--url"), "{error}");
 }

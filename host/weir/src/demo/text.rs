@@ -32,7 +32,7 @@ servers = ["http://{origin}"]
 [policies.charity]
 component = "charity.wasm"
 namespaces = ["user", "help", "donation", "metrics", "config", "session", "ratelimit"]
-grants = ["kv", "rate-limit"]
+grants = ["kv", "rate-limit", "clock"]
 
 [policies.static-site]
 component = "static-site.wasm"

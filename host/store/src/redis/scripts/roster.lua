@@ -1,6 +1,7 @@
 -- A node tells of itself in a hash of nodes, and takes out those that have not for too
--- long. Values are JSON objects that begin with "until", in milliseconds of Redis's own
--- clock, the one that all nodes share. The key itself ends with its last field.
+-- long; returns the names of all that are left. Values are JSON objects that begin with
+-- "until", in milliseconds of Redis's own clock, the one that all nodes share. The key
+-- itself ends with its last field.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ttl = tonumber(ARGV[3])
@@ -16,4 +17,4 @@ redis.call('HSET', KEYS[1], ARGV[1], value)
 if redis.call('PTTL', KEYS[1]) < ttl then
   redis.call('PEXPIRE', KEYS[1], ttl)
 end
-return redis.status_reply('OK')
+return redis.call('HKEYS', KEYS[1])
