@@ -138,7 +138,7 @@ fn begin(object: &Object, body: &Packed, fill: Option<u64>, body_bytes: usize) -
             .unwrap_or(u64::MAX),
     );
     out.optional(object.memory_until(), |out, until| {
-        out.u64(until.as_millis())
+        out.u64(until.as_millis());
     });
     out.optional(object.policy(), |out, policy| {
         out.bytes(policy.as_bytes());

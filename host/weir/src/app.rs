@@ -255,8 +255,8 @@ fn start_redis(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<Redi
     if let Some(data_dir) = data_dir(config)? {
         settings_of_redis.journal = Some(data_dir.join("purges"));
     }
-    let redis = Redis::start(&settings_of_redis, settings::log(config), clock.clone())
-        .context("[redis]")?;
+    let redis =
+        Redis::start(&settings_of_redis, settings::log(config), clock).context("[redis]")?;
     Ok(Some(Arc::new(redis)))
 }
 

@@ -142,7 +142,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => block_on(client::status(args)),
         Command::Stats(args) => block_on(client::stats(args)),
         Command::Inspect(args) => block_on(client::inspect(args)),
-        Command::Warm(args) => warm::run(args),
+        Command::Warm(args) => warm::run(&args),
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct WarmArgs {
 /// # Errors
 /// What keeps it from starting. URLs that fail are told in the summary, and make the exit
 /// status 1.
-pub(crate) fn run(args: WarmArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &WarmArgs) -> anyhow::Result<ExitCode> {
     ensure!(!args.timeout.is_zero(), "--timeout must not be zero");
     let fetcher = Fetcher::new(
         args.node.as_ref(),
@@ -73,7 +73,7 @@ pub(crate) fn run(args: WarmArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the threads cannot be started")?;
-    let (tally, interrupted) = runtime.block_on(warm(&args, Arc::new(fetcher), total, lines));
+    let (tally, interrupted) = runtime.block_on(warm(args, Arc::new(fetcher), total, lines));
     // A reader of standard input may wait for a line for ever.
     runtime.shutdown_background();
     client::print(tally.summary(interrupted).trim_end())?;

@@ -43,7 +43,7 @@ impl Fleet {
         for _ in 0..NODES {
             let config = Config::plain(&origin.url());
             let config = config.and(MEMORY).and(tables);
-            nodes.push(durable(config).start().await);
+            nodes.push(durable(&config).start().await);
         }
         let fleet = Arc::new(Self {
             nodes,
@@ -74,7 +74,7 @@ pub(super) fn path(page: usize) -> String {
     format!("/page-{page}")
 }
 
-fn durable(config: Config) -> Config {
+fn durable(config: &Config) -> Config {
     let text = format!("data_dir = \"{{dir}}/data\"\n{}", config.text());
     Config::whole(&text)
 }

@@ -51,19 +51,19 @@ async fn ask_once(fleet: &Fleet, timeline: &Timeline, node: usize, page: usize) 
     let request = request.header("host", SITE).timeout(GIVE_UP);
     let answer = match Answer::of(request).await {
         Ok(answer) => answer,
-        Err(error) => return timeline.failed(format!("node {node} {path}: {error:?}")),
+        Err(error) => return timeline.failed(&format!("node {node} {path}: {error:?}")),
     };
     timeline.answered(sent.elapsed(), answer.is_hit());
     let text = answer.text();
     let version = text.strip_prefix(&format!("{path} v"));
     let version = version.and_then(|rest| rest.trim_end().parse().ok());
     let (Some(version), 200) = (version, answer.status.as_u16()) else {
-        return timeline.failed(format!("node {node} {path}: {answer:?}"));
+        return timeline.failed(&format!("node {node} {path}: {answer:?}"));
     };
     match fleet.ledger.judge(page, node, sent, version) {
         Verdict::Fresh => {}
         Verdict::Within(age) => timeline.stale(age),
-        Verdict::Beyond(age) => timeline.beyond(format!(
+        Verdict::Beyond(age) => timeline.beyond(&format!(
             "node {node} served {path} v{version}, purged {age:?} before the request: {:?}",
             answer.cache()
         )),
@@ -91,7 +91,7 @@ async fn change_once(fleet: &Fleet, timeline: &Timeline) {
     let body = json!({ "tags": [tag] }).to_string();
     let answer = admin.post("/v1/invalidate", body).await;
     if answer.status != 200 {
-        return timeline.failed(format!("purge at node {node}: {answer:?}"));
+        return timeline.failed(&format!("purge at node {node}: {answer:?}"));
     }
     let in_fleet = answer.json()["scope"] == "fleet";
     fleet.ledger.acknowledged(page, version, in_fleet);

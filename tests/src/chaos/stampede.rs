@@ -102,9 +102,9 @@ async fn herd(nodes: &[Weir], timeline: &Timeline) {
         let request = request.timeout(GIVE_UP);
         match Answer::of(request).await {
             Ok(answer) if answer.status == 200 => {
-                timeline.answered(sent.elapsed(), answer.is_hit())
+                timeline.answered(sent.elapsed(), answer.is_hit());
             }
-            other => timeline.failed(format!("{other:?}")),
+            other => timeline.failed(&format!("{other:?}")),
         }
     }))
     .await;

@@ -82,7 +82,7 @@ impl Timeline {
             .push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
-    pub(super) fn failed(&self, why: String) {
+    pub(super) fn failed(&self, why: &str) {
         self.now.lock().failed += 1;
         self.example(why);
     }
@@ -93,7 +93,7 @@ impl Timeline {
         sum.stale_longest = sum.stale_longest.max(age);
     }
 
-    pub(super) fn beyond(&self, why: String) {
+    pub(super) fn beyond(&self, why: &str) {
         self.now.lock().beyond += 1;
         self.example(why);
     }
@@ -107,7 +107,7 @@ impl Timeline {
         now.slowest_purge = now.slowest_purge.max(took);
     }
 
-    fn example(&self, why: String) {
+    fn example(&self, why: &str) {
         let mut sum = self.sum.lock();
         if sum.examples.len() < EXAMPLES {
             let at = self.began.elapsed().as_secs_f64();

@@ -47,7 +47,7 @@ fn only_what_differs_from_the_usual_is_kept_apart() {
 #[test]
 fn parts_come_back_as_they_were() {
     let whole = ObjectParts {
-        trailers: Some(object("http://h|/", "").headers.clone()),
+        trailers: Some(object("http://h|/", "").headers),
         vary: vary("accept", &[("accept", "text/html")]),
         freshness: Freshness {
             initial_age: Duration::from_millis(7),

@@ -78,7 +78,7 @@ impl Client {
     pub(super) fn start(
         config: &RedisConfig,
         log: &str,
-        clock: Clock,
+        clock: &Clock,
     ) -> Result<Self, ConfigError> {
         config.check()?;
         let client = Self(Arc::new(Inner {

@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn slots_are_read_and_a_node_without_an_address_is_where_it_was_found() {
-        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec().into());
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let stretch = |first, last, host, port| {
             Value::Array(vec![
                 Value::Int(first),

@@ -70,7 +70,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`ConfigError`] for a setting that cannot work, or a journal that another node has.
-    pub fn start(config: &RedisConfig, limits: Limits, clock: Clock) -> Result<Self, ConfigError> {
+    pub fn start(config: &RedisConfig, limits: Limits, clock: &Clock) -> Result<Self, ConfigError> {
         let now = clock.now();
         let keys = Keys::new(&config.prefix);
         let client = Client::start(config, &keys.state(), clock)?;

@@ -30,7 +30,7 @@ pub(super) fn key(command: &Cmd) -> Option<&[u8]> {
     };
     let named = |names: &[&str]| {
         let same = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-        names.iter().any(|other| same(&other))
+        names.iter().any(same)
     };
     let before = if named(&["EVAL", "EVALSHA"]) {
         // The script and the number of keys.

@@ -240,7 +240,7 @@ async fn write_chunked(
     chunks::write(client, keys, key, chunks, ready.ttl_millis).await?;
     let name = match ready.object.vary().is_empty() {
         true => keys.object(key),
-        false => keys.variant(key, variants::hash(&ready.object.vary())),
+        false => keys.variant(key, variants::hash(ready.object.vary())),
     };
     let replaced = chunks::replaced(client, &name).await;
     if ready.object.vary().is_empty() {
@@ -261,8 +261,8 @@ async fn write_variant(ready: &Ready, client: &Client, keys: &Keys) -> Result<()
     let key = ready.object.key.as_str();
     let mut call = PUT_VARIANT.prepare_invoke();
     call.key(keys.object(key))
-        .key(keys.variant(key, variants::hash(&ready.object.vary())))
-        .arg(variants::line(&ready.object.vary()))
+        .key(keys.variant(key, variants::hash(ready.object.vary())))
+        .arg(variants::line(ready.object.vary()))
         .arg(&ready.record[..])
         .arg(ready.ttl_millis)
         .arg(variants::MAX_SETS);

@@ -206,7 +206,7 @@ async fn slots_that_move_are_followed() {
 async fn a_node_starts_before_its_cluster_and_says_what_it_waits_for() {
     let server = Server::start();
     let config = RedisConfig::new(Servers::Cluster(vec![endpoint(server.port())]));
-    let redis = Redis::start(&config, Limits::default(), CLOCK.clone()).unwrap();
+    let redis = Redis::start(&config, Limits::default(), &CLOCK).unwrap();
     until("the reason is told", async || {
         matches!(redis.state(), RedisState::Down { reason, .. } if reason.contains("redis.cluster"))
     })

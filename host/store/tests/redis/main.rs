@@ -86,7 +86,7 @@ async fn node(server: &Server) -> Redis {
 }
 
 async fn node_with(config: &RedisConfig, limits: Limits) -> Redis {
-    let redis = Redis::start(config, limits, CLOCK.clone()).expect("a good configuration");
+    let redis = Redis::start(config, limits, &CLOCK).expect("a good configuration");
     assert!(redis.joined(PATIENCE).await, "the log has been read");
     redis
 }

@@ -84,7 +84,7 @@ async fn a_silent_redis_opens_the_breaker_and_calls_then_fail_at_once() {
 async fn a_node_starts_without_redis_and_joins_when_it_comes() {
     let mut server = Server::start();
     server.kill();
-    let redis = Redis::start(&config(&server), Limits::default(), CLOCK.clone()).unwrap();
+    let redis = Redis::start(&config(&server), Limits::default(), &CLOCK).unwrap();
     assert!(matches!(try_get(&redis).await, Err(CallError::Down)));
     redis.put(Arc::new(object("1", &[], redis.log().position())), None);
     assert!(is_down(&redis));

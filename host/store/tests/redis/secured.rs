@@ -100,7 +100,7 @@ fn single(port: u16) -> RedisConfig {
 
 /// Waits until the node gives a reason like this for not using Redis.
 async fn refused(config: &RedisConfig, expected: &str) {
-    let redis = Redis::start(config, Limits::default(), CLOCK.clone()).unwrap();
+    let redis = Redis::start(config, Limits::default(), &CLOCK).unwrap();
     let mut said = String::new();
     let began = Instant::now();
     while began.elapsed() < PATIENCE && !said.contains(expected) {
@@ -181,13 +181,7 @@ async fn works(config: &RedisConfig) {
 }
 
 fn fastrand_id() -> String {
-    format!(
-        "{:x}",
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_nanos()
-    )
+    format!("{:x}", fastrand::u64(..))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,7 +144,7 @@ async fn a_failover_that_loses_an_acknowledged_purge_begins_an_epoch() {
 async fn a_wrong_service_and_what_is_no_sentinel_are_told() {
     let group = RedisSentinel::start().await;
     let reason = async |config: &RedisConfig, expected: &str| {
-        let redis = Redis::start(config, Limits::default(), CLOCK.clone()).unwrap();
+        let redis = Redis::start(config, Limits::default(), &CLOCK).unwrap();
         until(expected, async || {
             matches!(redis.state(), RedisState::Down { reason, .. } if reason.contains(expected))
         })
