@@ -379,6 +379,10 @@ fn refuse(
 pub(super) fn keep(node: &Node, object: &Arc<Object>, lease: Option<Lease>) {
     if node.log.verdict(object) == Verdict::Dead {
         node.metrics().not_stored("purged");
+        // The next fetch may well be shared.
+        if let Some(lease) = lease {
+            lease.over();
+        }
         return;
     }
     if node.memory.insert(Arc::clone(object)) {

@@ -121,8 +121,9 @@ impl Lease {
         }
     }
 
-    /// Ends the lease: the object is in Redis.
-    pub(super) fn written(mut self) {
+    /// Ends the lease, and says nothing of others to come: the object is in Redis, or was
+    /// purged on its way there. Whoever waits looks, and may take the lease next.
+    pub fn over(mut self) {
         self.end("");
     }
 

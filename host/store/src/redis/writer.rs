@@ -187,6 +187,9 @@ impl Writer {
         let ttl_millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         if ttl_millis == 0 || log.verdict(&object) == Verdict::Dead {
             client.stats().dropped_dead.one();
+            if let Some(lease) = lease {
+                lease.over();
+            }
             return None;
         }
         let body = self.pack(&object).await;
@@ -276,7 +279,7 @@ fn ended(client: &Client, leases: impl IntoIterator<Item = Option<Lease>>, writt
         if written {
             client.stats().written.one();
             if let Some(lease) = lease {
-                lease.written();
+                lease.over();
             }
         } else {
             client.stats().dropped_failed.one();

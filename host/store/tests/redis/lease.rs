@@ -49,6 +49,23 @@ async fn nobody_waits_for_what_will_not_be_shared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_of_what_is_fetched_does_not_have_the_whole_fleet_fetch() {
+    let server = Server::start();
+    let (one, two) = (node(&server).await, node(&server).await);
+    let lease = taken(&one).await;
+    let mut waiting = refused(&two).await;
+    let object = object("1", &["team"], one.log().position());
+    one.log().invalidate(&[tag("team")], now()).await;
+    one.put(Arc::new(object), Some(lease));
+    assert_eq!(waiting.next().await, Next::LookUp);
+    assert!(get(&two, "1").await.is_none());
+    // One of them fetches what is there now, and the others wait again.
+    let next = taken(&two).await;
+    assert!(matches!(ask(&one).await, Leased::Wait(_)));
+    drop(next);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_is_renewed_while_its_holder_lives_and_ends_with_it() {
     let server = Server::start();
     let two = node(&server).await;
