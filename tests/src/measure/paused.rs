@@ -19,6 +19,10 @@ pub(crate) struct Options {
     /// Seconds of each run.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// The route's `redis_down`. With memory-only an object is confirmed by the origin once
+    /// in each `coherence_window`: then not all that is measured are hits.
+    #[arg(long, default_value = "stale")]
+    redis_down: String,
     /// Pairs of runs, one after the other.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
@@ -26,7 +30,9 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let (site, mut redis) = (Site::start(1_024).await?, RedisServer::start().await);
-    let node = Config::plain(&site.url()).redis(&redis.url()).start().await;
+    let config = Config::plain(&site.url());
+    let config = config.and(&format!("redis_down = {:?}\n", options.redis_down));
+    let node = config.redis(&redis.url()).start().await;
     site::fill(node.port(), options.objects).await?;
     let dir = Scratch::new();
     let load = || {

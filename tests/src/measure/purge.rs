@@ -83,7 +83,7 @@ async fn hold(clients: &mut [Client]) -> Result<()> {
     for client in clients {
         for number in 0..WATCHED {
             let path = site::path(number);
-            while !client.get(&path).await?.status.contains("detail=memory") {
+            while !client.get(&path).await?.status.contains("memory") {
                 tokio::task::yield_now().await;
             }
         }
