@@ -388,8 +388,11 @@ async fn a_node_cut_off_from_redis_and_origin_does_not_serve_what_was_purged_els
         .start()
         .await;
     let near = node(&origin, &redis).await;
-    far.get_with("/a", &SITE).await;
-    assert!(far.get_with("/a", &SITE).await.is_hit());
+    until("a hit", async || {
+        let answer = far.get_with("/a", &SITE).await;
+        answer.is_hit().then_some(())
+    })
+    .await;
     relay.cut();
     let purged = near.admin().purge_tag("all-pages").await;
     assert_eq!(purged["scope"], "fleet");

@@ -295,7 +295,11 @@ async fn a_unix_socket_serves_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_a_cluster_is_not_taken_for_a_single_server() {
-    let server = RedisServer::spawn_with(&["--cluster-enabled", "yes"], Scratch::new());
+    // By itself it would take a port for the others that may be in use.
+    let bus = Port::reserve();
+    let number = bus.number().to_string();
+    let args = ["--cluster-enabled", "yes", "--cluster-port", &number];
+    let server = RedisServer::spawn_with(&args, Scratch::new());
     server.ready().await;
     refused(&single(server.port()), "redis.cluster = true").await;
 }
