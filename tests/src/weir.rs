@@ -9,6 +9,7 @@ use reqwest::{Client, Method};
 use crate::admin::Admin;
 use crate::answer::{self, Answer};
 use crate::artifact;
+use crate::names::LOG_SYNCHRONISED;
 use crate::poll::{self, PATIENCE};
 use crate::port::Port;
 use crate::process::{Process, Signal};
@@ -218,6 +219,15 @@ impl Weir {
             answer.is_hit().then_some(answer)
         })
         .await
+    }
+
+    /// Waits until it has read the log of its Redis, and uses it.
+    pub async fn uses_redis(&self) {
+        poll::until("a node that uses Redis", async || {
+            let read = self.admin.metric(LOG_SYNCHRONISED, &[]).await;
+            (read >= 1.0).then_some(())
+        })
+        .await;
     }
 
     /// Writes another configuration over its file; the node is not told.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_tests::load::Load;
-use weir_tests::names::{CORRUPT_RECORDS, LOG_SYNCHRONISED};
+use weir_tests::names::CORRUPT_RECORDS;
 use weir_tests::origin::{Gate, page_text};
 use weir_tests::poll::until_within;
 use weir_tests::{Answer, Config, Origin, RedisServer, Relay, Reply, Weir, charity, until};
@@ -316,11 +316,7 @@ async fn a_node_starts_without_redis_and_takes_it_up_when_it_comes() {
     })
     .await;
     // What was fetched under a log of the node's own is not written to Redis.
-    let log = LOG_SYNCHRONISED;
-    until("the log read from Redis", async || {
-        (node.admin().metric(log, &[]).await >= 1.0).then_some(())
-    })
-    .await;
+    node.uses_redis().await;
     node.get_with("/late", &SITE).await;
     in_redis(&redis, "/late").await;
 }
@@ -420,10 +416,7 @@ async fn what_all_nodes_miss_at_once_is_fetched_by_one_of_them() {
         nodes.push(config.and("deadline = \"2s\"\n").start().await);
     }
     for node in &nodes {
-        until("the log read", async || {
-            (node.admin().metric(LOG_SYNCHRONISED, &[]).await >= 1.0).then_some(())
-        })
-        .await;
+        node.uses_redis().await;
     }
     let nodes = Arc::new(nodes);
     let asked: Vec<_> = (0..nodes.len())

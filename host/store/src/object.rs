@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
@@ -235,16 +235,6 @@ impl Object {
 impl From<ObjectParts> for Object {
     fn from(parts: ObjectParts) -> Self {
         Self::new(parts)
-    }
-}
-
-impl Clone for Object {
-    /// A copy that has not been validated. See [`Object::to_parts`] for what is shared.
-    fn clone(&self) -> Self {
-        let copy = Self::new(self.to_parts());
-        let validated = self.validated.load(Ordering::Acquire);
-        copy.validated.store(validated, Ordering::Release);
-        copy
     }
 }
 

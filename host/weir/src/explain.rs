@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use weir_proxy::{Assumed, Explanation, Outcome};
 
 use crate::app::App;
 use crate::config::Config;
+use crate::fields;
 use crate::run::runtime;
 
 #[derive(Debug, Args)]
@@ -67,11 +68,11 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("{text:?} is not a method; write e.g. GET"))?,
     };
     let content = content(args.data.as_deref())?;
-    let headers = header_map(&args.headers)?;
+    let headers = fields::header_map(&args.headers)?;
     let assumed = Assumed {
         status: StatusCode::from_u16(args.status)
             .with_context(|| format!("{} is not a status code; write e.g. 200", args.status))?,
-        headers: header_map(&args.response_headers)?,
+        headers: fields::header_map(&args.response_headers)?,
     };
     let offline = Config {
         redis: None,
@@ -106,23 +107,6 @@ fn content(data: Option<&str>) -> anyhow::Result<Bytes> {
             None => Ok(Bytes::copy_from_slice(text.as_bytes())),
         },
     }
-}
-
-fn header_map(lines: &[String]) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = line
-            .split_once(':')
-            .with_context(|| format!("{line:?} is not a header field; write -H 'name: value'"))?;
-        let name: HeaderName = name
-            .trim()
-            .parse()
-            .with_context(|| format!("{name:?} is not a field name"))?;
-        let value = HeaderValue::from_str(value.trim())
-            .with_context(|| format!("{value:?} is not a field value"))?;
-        headers.append(name, value);
-    }
-    Ok(headers)
 }
 
 fn print(explanation: &Explanation) {

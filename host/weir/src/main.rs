@@ -10,6 +10,7 @@ mod connections;
 mod control;
 mod demo;
 mod explain;
+mod fields;
 mod fleet;
 mod inspect;
 mod logging;

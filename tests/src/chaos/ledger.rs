@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 /// All pages' changes.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct Ledger {
     pages: Vec<Mutex<Vec<Change>>>,
     window: Duration,
 }
@@ -26,7 +26,7 @@ struct Change {
 
 /// What one response was, by the promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// No purge that was answered before the request concerns it.
     Fresh,
     /// Purged, but the promise allows this node to serve it; purged for so long.
@@ -37,7 +37,7 @@ pub enum Verdict {
 
 impl Ledger {
     /// Of so many pages, all at version 1; `window` is the nodes' `coherence_window`.
-    pub fn new(pages: usize, window: Duration) -> Self {
+    pub(super) fn new(pages: usize, window: Duration) -> Self {
         Self {
             pages: (0..pages).map(|_| Mutex::default()).collect(),
             window,
@@ -45,7 +45,7 @@ impl Ledger {
     }
 
     /// A page has a new version, and a node is about to be told.
-    pub fn changed(&self, page: usize, version: u64, node: usize) {
+    pub(super) fn changed(&self, page: usize, version: u64, node: usize) {
         self.pages[page].lock().push(Change {
             version,
             node,
@@ -55,7 +55,7 @@ impl Ledger {
     }
 
     /// The node answered.
-    pub fn acknowledged(&self, page: usize, version: u64, fleet: bool) {
+    pub(super) fn acknowledged(&self, page: usize, version: u64, fleet: bool) {
         let now = Instant::now();
         let mut changes = self.pages[page].lock();
         let change = changes.iter_mut().find(|one| one.version == version);
@@ -67,7 +67,7 @@ impl Ledger {
 
     /// A node has sent all that it had kept: what it had answered before `then` is with
     /// the fleet.
-    pub fn sent(&self, node: usize, then: Instant) {
+    pub(super) fn sent(&self, node: usize, then: Instant) {
         let now = Instant::now();
         for page in &self.pages {
             for change in page.lock().iter_mut() {
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// Judges a response of `node` to a request that was sent at `then`.
-    pub fn judge(&self, page: usize, node: usize, then: Instant, version: u64) -> Verdict {
+    pub(super) fn judge(&self, page: usize, node: usize, then: Instant, version: u64) -> Verdict {
         let changes = self.pages[page].lock();
         let mut verdict = Verdict::Fresh;
         for change in changes.iter().filter(|one| one.version > version) {

@@ -13,7 +13,6 @@ mod watch;
 
 use std::time::Duration;
 
-pub use ledger::Ledger;
 pub use report::Report;
 
 /// What goes wrong.

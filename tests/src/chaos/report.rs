@@ -17,16 +17,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Requests that were answered.
-    pub fn answered(&self) -> u64 {
-        self.sum.answered
-    }
-
-    /// What was served though the promise forbids it, and requests that failed.
-    pub fn faults(&self) -> u64 {
-        self.sum.failed + self.sum.beyond
-    }
-
     /// What is wrong, in words; the time that a recovery takes only where `timed`.
     pub fn wrong(&self, timed: bool) -> Vec<String> {
         let mut wrong = Vec::new();

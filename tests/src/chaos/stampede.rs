@@ -10,7 +10,6 @@ use super::load::GIVE_UP;
 use super::report::Report;
 use super::timeline::Timeline;
 use super::{Scale, Scenario};
-use crate::poll;
 use crate::{Answer, Config, Origin, RedisServer, Reply, Weir};
 
 const NODES: usize = 20;
@@ -45,14 +44,7 @@ pub(super) async fn run(scale: Scale) -> Report {
         nodes.push(config.start().await);
     }
     for node in &nodes {
-        poll::until("a node that uses Redis", async || {
-            let used = node
-                .admin()
-                .metric("weir_log_synchronised_total", &[])
-                .await;
-            (used >= 1.0).then_some(())
-        })
-        .await;
+        node.uses_redis().await;
     }
     let timeline = Arc::new(Timeline::new(false));
     let mut fetches = Vec::new();

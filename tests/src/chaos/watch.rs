@@ -10,6 +10,7 @@ use tokio::time::interval;
 
 use super::fleet::{Fleet, NODES};
 use super::timeline::Timeline;
+use crate::names::REDIS_UP;
 use crate::poll;
 
 /// How often the nodes are looked at.
@@ -49,7 +50,7 @@ async fn look_at(fleet: &Fleet, at: usize) -> usize {
     if pending < 0.5 {
         fleet.ledger.sent(at, began);
     }
-    let up = admin.metric("weir_redis_up", &[]).await;
+    let up = admin.metric(REDIS_UP, &[]).await;
     usize::from(up > 0.5)
 }
 
@@ -57,7 +58,7 @@ async fn look_at(fleet: &Fleet, at: usize) -> usize {
 pub(super) async fn away(fleet: &Fleet) {
     poll::until("a node that counts Redis as down", async || {
         for node in &fleet.nodes {
-            if node.admin().metric("weir_redis_up", &[]).await < 0.5 {
+            if node.admin().metric(REDIS_UP, &[]).await < 0.5 {
                 return Some(());
             }
         }

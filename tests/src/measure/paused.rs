@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use weir_tests::names::REDIS_UP;
 use weir_tests::{Config, RedisServer, Scratch, until};
 
 use super::site::{self, Site};
@@ -47,7 +48,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     };
     let state = async |up: bool| {
         until("the node's word on Redis", async || {
-            let now = node.admin().metric("weir_redis_up", &[]).await > 0.5;
+            let now = node.admin().metric(REDIS_UP, &[]).await > 0.5;
             (now == up).then_some(())
         })
         .await;

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, RootCertStore};
 
-use super::pem::read_authorities;
-use super::{Certificate, provider};
-use crate::upstream::system_authorities;
+use super::Certificate;
+use crate::upstream::{authorities_in, system_authorities, versions};
 
 /// What a client trusts, and shows where it is asked: the authorities in `ca_file`, or
 /// those of the system, and a certificate of its own.
@@ -20,21 +19,10 @@ pub fn client_tls(
     shown: Option<&Certificate>,
 ) -> Result<ClientConfig, String> {
     let roots = match ca_file {
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for authority in read_authorities(file)?.iter() {
-                roots
-                    .add(authority.clone())
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
-            }
-            roots
-        }
+        Some(file) => authorities_in(file)?,
         None => system_authorities()?,
     };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots);
+    let config = versions()?.with_root_certificates(roots);
     Ok(match shown {
         Some(shown) => {
             let shown = SingleCertAndKey::from(Arc::clone(&shown.certified));

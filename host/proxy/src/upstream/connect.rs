@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +27,7 @@ use tower_service::Service;
 
 use super::reuse::Marked;
 use crate::settings::{UpstreamSettings, UpstreamTls};
-use crate::tls::provider;
+use crate::tls::{provider, read_authorities};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -133,6 +134,17 @@ pub fn system_authorities() -> Result<RootCertStore, String> {
     Err(message)
 }
 
+/// The authorities in a PEM file.
+pub(crate) fn authorities_in(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in read_authorities(file)?.iter() {
+        roots
+            .add(authority.clone())
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(roots)
+}
+
 fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, String> {
     if !tls.verify {
         let config = versions()?
@@ -162,7 +174,7 @@ pub(super) fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
         .with_no_client_auth())
 }
 
-fn versions() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+pub(crate) fn versions() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
     ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())

@@ -17,8 +17,7 @@ use rustls::RootCertStore;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::connect::{system_authorities, trusting};
-use crate::tls::read_authorities;
+use super::connect::{authorities_in, system_authorities, trusting};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -44,15 +43,7 @@ impl Dialer {
     /// What is wrong with the authorities, in words.
     pub fn new(to: Option<Uri>, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
         let roots = match ca_file {
-            Some(file) => {
-                let mut roots = RootCertStore::empty();
-                for authority in read_authorities(file)?.iter() {
-                    roots
-                        .add(authority.clone())
-                        .map_err(|error| format!("{}: {error}", file.display()))?;
-                }
-                roots
-            }
+            Some(file) => authorities_in(file)?,
             // Where there are none, https fails with its own message.
             None => system_authorities().unwrap_or_else(|_| RootCertStore::empty()),
         };

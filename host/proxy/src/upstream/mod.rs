@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 pub use self::body::OriginBody;
 use self::connect::Connector;
 pub use self::connect::system_authorities;
+pub(crate) use self::connect::{authorities_in, versions};
 pub use self::dial::Dialer;
 pub use self::error::{UpstreamError, UpstreamErrorKind};
 use self::request_body::{ClientBody, GoAhead, Progress};

@@ -4,13 +4,15 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, Request, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use weir_proxy::Dialer;
+
+use crate::fields;
 
 use super::tally::{Cached, Outcome};
 
@@ -102,22 +104,11 @@ impl Fetcher {
 }
 
 fn header_map(lines: &[String]) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = line
-            .split_once(':')
-            .with_context(|| format!("{line:?} is not a header field; write -H 'name: value'"))?;
-        let name: HeaderName = name
-            .trim()
-            .parse()
-            .with_context(|| format!("{name:?} is not a field name"))?;
-        if name == header::HOST {
-            bail!("the host is that of each URL; leave out the Host field");
-        }
-        let value = HeaderValue::from_str(value.trim())
-            .with_context(|| format!("{value:?} is not a field value"))?;
-        headers.append(name, value);
-    }
+    let headers = fields::header_map(lines)?;
+    ensure!(
+        !headers.contains_key(header::HOST),
+        "the host is that of each URL; leave out the Host field"
+    );
     Ok(headers)
 }
 
