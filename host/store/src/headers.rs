@@ -1,7 +1,8 @@
 //! Header fields, stored compactly.
 //!
 //! A `HeaderMap` with eight fields costs about 1.5 KiB; this costs the bytes of the
-//! fields and a few more. All of it stands in one blob: for each field line one byte
+//! fields and a few more. All of it stands in one blob: how many field lines there are,
+//! as four bytes, little-endian; then for each of them one byte
 //! that says which well-known name it has (0: the name is spelled out), then the name
 //! if spelled out, then the value, both with their lengths in front.
 
@@ -9,6 +10,9 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 mod names;
+
+/// The bytes that say how many lines follow.
+const COUNT: usize = size_of::<u32>();
 
 /// Header fields as stored. Cloning shares the blob.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -31,7 +35,7 @@ impl StoredHeaders {
     pub fn iter(&self) -> Lines<'_> {
         Lines {
             blob: &self.blob,
-            at: 0,
+            at: COUNT,
         }
     }
 
@@ -49,14 +53,15 @@ impl StoredHeaders {
             .map(|line| line.value)
     }
 
-    /// How many field lines there are. Counts them.
+    /// How many field lines there are.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        let count = self.blob.first_chunk::<COUNT>();
+        count.map_or(0, |count| u32::from_le_bytes(*count) as usize)
     }
 
     /// Are there none?
     pub fn is_empty(&self) -> bool {
-        self.blob.is_empty()
+        self.len() == 0
     }
 
     /// What they cost on the heap, in bytes.
@@ -84,9 +89,19 @@ impl StoredHeaders {
 }
 
 /// Packs field lines one by one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Packer {
     blob: Vec<u8>,
+    lines: u32,
+}
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self {
+            blob: vec![0; COUNT],
+            lines: 0,
+        }
+    }
 }
 
 impl Packer {
@@ -109,10 +124,16 @@ impl Packer {
         }
         self.blob.extend_from_slice(&value_length.to_le_bytes());
         self.blob.extend_from_slice(value.as_bytes());
+        self.lines += 1;
     }
 
     /// What was packed, in an allocation of just its size.
-    pub(crate) fn finish(self) -> StoredHeaders {
+    pub(crate) fn finish(mut self) -> StoredHeaders {
+        if self.lines == 0 {
+            return StoredHeaders::default();
+        }
+        // It began with so many bytes.
+        self.blob[..COUNT].copy_from_slice(&self.lines.to_le_bytes());
         StoredHeaders {
             blob: Bytes::from(self.blob.into_boxed_slice()),
         }

@@ -83,6 +83,8 @@ pub struct Object {
     pub coded: OnceLock<Option<Arc<Coded>>>,
     freshness: CompactFreshness,
     fetch_took: Span,
+    /// Each hit asks for it, so it is not made from the times anew.
+    leaves_memory_at: Timestamp,
     /// What memory counts it as in its namespace while it stands there alone.
     pub(crate) counted: AtomicU32,
     rare: Option<Box<Rare>>,
@@ -110,6 +112,8 @@ impl Object {
     /// Puts one together.
     #[must_use]
     pub fn new(parts: ObjectParts) -> Self {
+        let end = parts.freshness.retain_until();
+        let leaves_memory_at = parts.memory_until.map_or(end, |until| until.min(end));
         let url = Some(parts.url).filter(|url| !is_url_of(&parts.key, url));
         let rare = Rare {
             url,
@@ -130,6 +134,7 @@ impl Object {
             coded: OnceLock::new(),
             freshness: parts.freshness.into(),
             fetch_took: parts.fetch_took.into(),
+            leaves_memory_at,
             counted: AtomicU32::new(0),
             rare: rare.is_there().then(|| Box::new(rare)),
         }
@@ -227,8 +232,7 @@ impl Object {
 
     /// When memory lets go of it: the end of its life or of its time in memory.
     pub fn leaves_memory_at(&self) -> Timestamp {
-        let end = self.freshness().retain_until();
-        self.memory_until().map_or(end, |until| until.min(end))
+        self.leaves_memory_at
     }
 }
 

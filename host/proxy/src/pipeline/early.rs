@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weir_semantics::Timestamp;
+use weir_semantics::{Freshness, Timestamp};
 use weir_store::Object;
 
 use super::call::Call;
@@ -12,12 +12,9 @@ use super::plan::{Decided, Plan};
 use crate::node::Node;
 
 /// Draws whether this hit has its object fetched anew.
-pub(super) fn is_due(node: &Node, object: &Object, now: Timestamp) -> bool {
+pub(super) fn is_due(node: &Node, object: &Object, freshness: &Freshness, now: Timestamp) -> bool {
     let draw = || 1.0 - fastrand::f64();
-    node.cache.early_refresh
-        && object
-            .freshness()
-            .refresh_early(now, object.fetch_took(), draw)
+    node.cache.early_refresh && freshness.refresh_early(now, object.fetch_took(), draw)
 }
 
 /// Fetches it anew in the background, unless that is under way.

@@ -56,7 +56,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     );
     let (base, fwd) = match found {
         Found::Fresh(object) => {
-            if early::is_due(&call.node, &object, call.now) {
+            if early::is_due(&call.node, &object, &object.freshness(), call.now) {
                 early::refresh(call, &plan, &object);
             }
             return hit(call, &plan, &object, "memory");

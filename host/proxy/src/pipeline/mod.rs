@@ -221,10 +221,11 @@ impl Node {
             }
         })?;
         compress::wanted(self, route, &found, head);
+        let freshness = found.freshness();
         let detail = assess::detail("memory", decider.map(|decider| &*decider.label));
         let status = CacheStatus {
             hit: true,
-            ttl: Some(found.freshness().ttl_secs(now)),
+            ttl: Some(freshness.ttl_secs(now)),
             detail: Some(&detail),
             ..CacheStatus::default()
         };
@@ -232,7 +233,7 @@ impl Node {
             metrics.looked_up(ResultKind::Hit, Some(found.freshness().age(now)));
         }
         let response = serve::from_object(&found, head, now, &status);
-        let due = early::is_due(self, &found, now).then_some(found);
+        let due = early::is_due(self, &found, &freshness, now).then_some(found);
         Some((Answer::without_lookup(response, ResultKind::Hit), due))
     }
 }
