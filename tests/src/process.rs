@@ -92,6 +92,15 @@ impl Process {
     }
 }
 
+/// SIGKILL to a child by its id, from a task that has not the child itself. Does nothing
+/// once it has ended.
+pub fn kill(process: u32) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        // Ended already: what the caller wants.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Not `kill()`: a panic in drop would hide the test's own.

@@ -88,6 +88,12 @@ impl Config {
         self.and("[redis]\nurl = \"{redis}\"\n").set("redis", url)
     }
 
+    /// Adds a `data_dir` of the node's own, `data` in its directory.
+    pub fn data_dir(mut self) -> Self {
+        self.text.insert_str(0, "data_dir = \"{dir}/data\"\n");
+        self
+    }
+
     /// The text so far.
     pub fn text(&self) -> &str {
         &self.text
@@ -262,6 +268,23 @@ impl Weir {
         self.process.wait(PATIENCE).await;
         self.process = spawn(&self.config_file(), &self.scratch);
         self.lives().await;
+    }
+
+    /// Kills it, if it lives, and starts it again with its file, ports and directory.
+    pub async fn kill_and_start(&mut self) {
+        self.process.kill();
+        self.process = spawn(&self.config_file(), &self.scratch);
+        self.lives().await;
+    }
+
+    /// Its configuration, with all placeholders filled in.
+    pub fn config_text(&self) -> String {
+        self.config.text().to_owned()
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Everything it has printed so far.

@@ -291,6 +291,54 @@ async fn inspect_shows_memory_while_redis_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn inspect_shows_each_variant_on_disk_after_a_restart() {
+    let origin = Origin::start().await;
+    origin.on("/page", |call| {
+        Reply::ok()
+            .cache("max-age=600")
+            .header("vary", "accept-language")
+            .header("surrogate-key", "pages")
+            .text(call.header("accept-language").unwrap_or_default())
+    });
+    let mut node = Config::plain(&origin.url())
+        .and("[disk]\ndeadline = \"10s\"\n")
+        .data_dir()
+        .start()
+        .await;
+    for language in ["de", "fr"] {
+        node.get_with("/page", &[("accept-language", language)])
+            .await;
+    }
+    weir_tests::until("both on disk", async || {
+        (node.admin().metric("weir_disk_written_total", &[]).await >= 2.0).then_some(())
+    })
+    .await;
+    node.restart().await;
+    let run = with_admin(&node, &["inspect", "--url", &node.url("/page")]).await;
+    assert_eq!(run.code, Some(0), "{}", run.all());
+    assert_eq!(after(&run, "memory"), "nothing");
+    assert!(
+        after(&run, "disk").starts_with("2 objects"),
+        "{}",
+        run.all()
+    );
+    assert_eq!(run.stdout.matches("state      fresh").count(), 2);
+    let key = after(&run, "key");
+
+    assert_eq!(
+        with_admin(&node, &["purge", "--tag", "pages"]).await.code,
+        Some(0)
+    );
+    let run = with_admin(&node, &["inspect", &key]).await;
+    assert_eq!(run.stdout.matches("state      purged").count(), 2);
+    let cause = after(&run, "purged by");
+    assert!(
+        cause.starts_with("tag, hard, sequence ") && cause.ends_with(" of the node"),
+        "{cause}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stats_count_objects_hits_and_misses_by_namespace() {
     let origin = charity::origin().await;
     let node = charity::config(&origin).start().await;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use weir_store::fill::Limits;
 use weir_store::log::Log;
 use weir_store::redis::{Redis, RedisState};
-use weir_store::{Clock, Fills, Marks, MemoryTier};
+use weir_store::{Clock, Fills, Marks, MemoryTier, SecondTier};
 
 use crate::compress::Compressor;
 use crate::generation::{Generation, GenerationError, PolicySlot};
@@ -29,7 +29,7 @@ pub struct Parts {
     /// The first tier.
     pub memory: MemoryTier,
     /// The second tier, when there is one.
-    pub redis: Option<Arc<Redis>>,
+    pub second: Option<SecondTier>,
     /// What was purged.
     pub log: Log,
     /// Bounds of the cache.
@@ -41,7 +41,7 @@ pub struct Parts {
 pub struct Node {
     pub(crate) clock: Clock,
     pub(crate) memory: MemoryTier,
-    pub(crate) redis: Option<Arc<Redis>>,
+    pub(crate) second: Option<SecondTier>,
     pub(crate) log: Log,
     pub(crate) fills: Fills,
     pub(crate) marks: Marks,
@@ -77,7 +77,7 @@ impl Node {
             marks: Marks::new(MARKS_BYTES),
             clock: parts.clock,
             memory: parts.memory,
-            redis: parts.redis,
+            second: parts.second,
             log: parts.log,
             cache: parts.cache,
             compressor: Compressor::new(&metrics),
@@ -148,16 +148,21 @@ impl Node {
         &self.memory
     }
 
-    /// The Redis tier, when there is one.
+    /// The tier behind memory, when there is one.
+    #[must_use]
+    pub fn second(&self) -> Option<&SecondTier> {
+        self.second.as_ref()
+    }
+
+    /// The Redis tier, when that is the second.
     #[must_use]
     pub fn redis(&self) -> Option<&Arc<Redis>> {
-        self.redis.as_ref()
+        self.second.as_ref()?.redis()
     }
 
     /// Whether there is a Redis and it does not answer.
     pub(crate) fn redis_is_out(&self) -> bool {
-        self.redis
-            .as_ref()
+        self.redis()
             .is_some_and(|redis| matches!(redis.state(), RedisState::Down { .. }))
     }
 

@@ -8,7 +8,8 @@
 //! - [`Fills`]: one fetch per object at a time, streamed to everyone who asks;
 //!   [`Marks`]: keys whose answers cannot be stored, so that nobody waits for them.
 //! - [`log`]: what was invalidated, and whether an object is still valid.
-//! - [`redis`]: the second tier, and what becomes of it when Redis is away; [`kv`] and
+//! - [`SecondTier`]: [`disk`], where objects outlive the process, or
+//!   [`redis`], which nodes share, and what becomes of it when Redis is away; [`kv`] and
 //!   [`rate_limit`]: small state that policies share through it; [`roster`]: what nodes
 //!   tell of themselves there.
 //!
@@ -18,8 +19,11 @@
 mod ages;
 mod clock;
 mod coded;
+mod count;
+pub mod disk;
 pub mod fill;
 mod headers;
+mod inspected;
 mod key;
 pub mod kv;
 pub mod log;
@@ -32,19 +36,24 @@ pub mod rate_limit;
 pub mod record;
 pub mod redis;
 pub mod roster;
+mod second;
 mod tags;
 #[cfg(test)]
 mod testing;
+mod variants;
 
 pub use ages::{AGE_CLASSES, AgeCounts, Ages};
 pub use clock::Clock;
 pub use coded::Coded;
+pub use count::Count;
 pub use fill::{Fill, FillError, Fills};
 pub use headers::{Line, Lines, StoredHeaders};
+pub use inspected::{Inspected, InspectedChunks, InspectedRecord};
 pub use key::{Key, KeyBuilder, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 pub use marks::{LONGEST_MARK, Marks};
 pub use memory::{MemoryStats, MemoryTier, NamespaceUsage};
 pub use object::{Object, ObjectParts};
 pub use partial::Partial;
 pub use position::Position;
+pub use second::SecondTier;
 pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tags, TagsError, TagsIter};

@@ -72,7 +72,7 @@ pub enum RecordError {
     Length,
     /// Its bytes have changed since it was written.
     #[error(
-        "the record's checksum does not fit its bytes; it was damaged, check the Redis server's memory and disk"
+        "the record's checksum does not fit its bytes; it was damaged, check the memory and disk of the Redis server, or of this machine"
     )]
     Checksum,
     /// It is the record of another key.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,9 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use weir_policy::{Engine, EngineOptions};
 use weir_proxy::{Node, Parts, Upstream};
 use weir_store::kv::KvStore;
-use weir_store::log::Log;
 use weir_store::rate_limit::RateLimiter;
-use weir_store::redis::Redis;
 use weir_store::roster::LiveNodes;
 use weir_store::{Clock, MemoryTier};
 
@@ -24,6 +22,7 @@ use crate::certificates::Certificates;
 use crate::config::{self, Config};
 use crate::policies::{Loader, Policies, Reloaded};
 use crate::settings;
+use crate::tiers::{self, Tiers};
 
 /// What the policies' small state may take in memory where there is no Redis, in bytes.
 const KV_BYTES: u64 = 64 << 20;
@@ -54,36 +53,47 @@ pub(crate) struct State {
 }
 
 impl App {
-    /// Puts a node together and loads its policies. Needs a tokio runtime. Redis is not
-    /// waited for.
+    /// Puts a node together and loads its policies. Needs a tokio runtime. The tier behind
+    /// memory is not waited for.
     ///
     /// # Errors
     /// What in the configuration cannot be carried out.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
         let clock = Clock::system();
-        let redis = start_redis(&config, &clock)?;
+        let tiers = Tiers::start(&config, &clock)?;
+        Self::with(config, clock, tiers).await
+    }
+
+    /// As [`App::start`], with memory alone: asks nobody, and leaves what a running node
+    /// keeps alone.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub(crate) async fn offline(config: Config) -> anyhow::Result<Arc<Self>> {
+        let tiers = Tiers::memory(&config);
+        Self::with(config, Clock::system(), tiers).await
+    }
+
+    async fn with(config: Config, clock: Clock, tiers: Tiers) -> anyhow::Result<Arc<Self>> {
+        let Tiers { log, second } = tiers;
         let nodes = LiveNodes::default();
-        let (kv, limiter) = match &redis {
+        let (kv, limiter) = match second.as_ref().and_then(|second| second.redis()) {
             Some(redis) => (
                 KvStore::redis(redis),
                 RateLimiter::shared(redis, nodes.clone()),
             ),
             None => (KvStore::memory(KV_BYTES), RateLimiter::alone()),
         };
-        let log = match &redis {
-            Some(redis) => redis.log().clone(),
-            None => Log::new(settings::log(&config), None),
-        };
         let limiter = Arc::new(limiter);
         let engine = Engine::new(EngineOptions {
-            cache_dir: data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
+            cache_dir: tiers::data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;
         let node = Node::new(Parts {
             memory: MemoryTier::new(config.memory.capacity, clock.clone()),
             clock,
-            redis,
+            second,
             log,
             cache: settings::cache(&config),
         })?;
@@ -247,29 +257,6 @@ fn connect(
         .collect()
 }
 
-fn start_redis(config: &Config, clock: &Clock) -> anyhow::Result<Option<Arc<Redis>>> {
-    let Some(redis) = &config.redis else {
-        return Ok(None);
-    };
-    let mut settings_of_redis = settings::redis(redis)?;
-    if let Some(data_dir) = data_dir(config)? {
-        settings_of_redis.journal = Some(data_dir.join("purges"));
-    }
-    let redis =
-        Redis::start(&settings_of_redis, settings::log(config), clock).context("[redis]")?;
-    Ok(Some(Arc::new(redis)))
-}
-
-/// `data_dir`, made if need be.
-fn data_dir(config: &Config) -> anyhow::Result<Option<&Path>> {
-    let Some(data_dir) = &config.data_dir else {
-        return Ok(None);
-    };
-    std::fs::create_dir_all(data_dir)
-        .with_context(|| format!("data_dir {} cannot be made", data_dir.display()))?;
-    Ok(Some(data_dir))
-}
-
 /// What a reload cannot change.
 fn warn_of_restart(old: &Config, new: &Config) {
     let differs = [
@@ -285,6 +272,10 @@ fn warn_of_restart(old: &Config, new: &Config) {
         (
             "redis",
             format!("{:?}", old.redis) != format!("{:?}", new.redis),
+        ),
+        (
+            "disk",
+            format!("{:?}", old.disk) != format!("{:?}", new.disk),
         ),
         (
             "cache",

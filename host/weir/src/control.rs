@@ -14,9 +14,10 @@ use weir_admin::{
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
-use weir_store::Key;
+use weir_store::disk::{DiskState, DiskTier};
 use weir_store::log::{self, Receipt, Selector, Target};
 use weir_store::redis::RedisState;
+use weir_store::{Key, SecondTier};
 
 use crate::app::App;
 use crate::inspect;
@@ -188,6 +189,7 @@ impl Control for NodeControl {
                 "evictions": memory.evictions,
             },
             "redis": redis,
+            "disk": node.second().and_then(|second| second.disk()).map(disk),
             "log": {
                 "epoch": format!("{:016x}", position.epoch),
                 "sequence": position.fleet,
@@ -203,10 +205,21 @@ impl Control for NodeControl {
                 reasons: vec!["starting or draining".to_owned()],
             };
         }
-        let redis = self.0.node.redis().map(|redis| redis.state());
-        let degraded = match redis {
-            Some(RedisState::Down { reason, .. }) => vec![format!("redis: {reason}")],
-            _ => Vec::new(),
+        let degraded = match self.0.node.second() {
+            Some(SecondTier::Redis(redis)) => match redis.state() {
+                RedisState::Down { reason, .. } => vec![format!("redis: {reason}")],
+                _ => Vec::new(),
+            },
+            Some(SecondTier::Disk(disk)) => match disk.state() {
+                DiskState::Up => Vec::new(),
+                DiskState::Opening => {
+                    vec!["disk: it is being opened, or cannot be; the log says which".to_owned()]
+                }
+                DiskState::Full => {
+                    vec!["disk: less than disk.min_free is free; nothing is written".to_owned()]
+                }
+            },
+            None => Vec::new(),
         };
         Readiness::Ready { degraded }
     }
@@ -403,4 +416,19 @@ pub(crate) fn redis_state(state: &RedisState) -> String {
         RedisState::Up => "up".to_owned(),
         RedisState::Down { reason, .. } => format!("down: {reason}"),
     }
+}
+
+fn disk(disk: &Arc<DiskTier>) -> Value {
+    let space = disk.space();
+    json!({
+        "state": match disk.state() {
+            DiskState::Up => "up",
+            DiskState::Opening => "being opened",
+            DiskState::Full => "full",
+        },
+        "entries": space.entries,
+        "bytes": space.bytes,
+        "segments": space.segments,
+        "evictions": disk.stats().evicted.get(),
+    })
 }

@@ -74,12 +74,8 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("{} is not a status code; write e.g. 200", args.status))?,
         headers: fields::header_map(&args.response_headers)?,
     };
-    let offline = Config {
-        redis: None,
-        ..config
-    };
     let explanation = runtime(1)?.block_on(async {
-        let app = App::start(offline).await?;
+        let app = App::offline(config).await?;
         anyhow::Ok(
             app.node
                 .explain(method, &url, headers, content, Some(assumed))

@@ -18,9 +18,10 @@ pub(crate) fn start(log: Log) -> anyhow::Result<()> {
         })?,
         Err(_) => EnvFilter::new(match log.level {
             LogLevel::Error => "error",
-            LogLevel::Warn => "warn",
-            LogLevel::Info => "info",
-            LogLevel::Debug => "debug",
+            // The disk tier's library tells every step; of its own accord that is too much.
+            LogLevel::Warn => "warn,fjall=error,lsm_tree=error",
+            LogLevel::Info => "info,fjall=error,lsm_tree=error",
+            LogLevel::Debug => "debug,fjall=warn,lsm_tree=warn",
             LogLevel::Trace => "trace",
         }),
     };

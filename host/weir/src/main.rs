@@ -21,6 +21,7 @@ mod run;
 mod settings;
 mod sharing;
 mod stats;
+mod tiers;
 mod warm;
 mod watch;
 

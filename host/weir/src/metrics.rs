@@ -9,6 +9,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use weir_proxy::Node;
+use weir_store::SecondTier;
+use weir_store::disk::{DiskState, DiskStats, DiskTier};
 use weir_store::rate_limit::RateLimiter;
 use weir_store::redis::{Redis, RedisState, RedisStats};
 use weir_store::roster::LiveNodes;
@@ -83,8 +85,9 @@ impl Collector for Parts {
             "Checks of rate limits that Redis did not answer",
             self.limiter.by_share(),
         )?;
-        match node.redis() {
-            Some(redis) => out.redis(redis),
+        match node.second() {
+            Some(SecondTier::Redis(redis)) => out.redis(redis),
+            Some(SecondTier::Disk(disk)) => out.disk(disk),
             None => Ok(()),
         }
     }
@@ -204,6 +207,101 @@ impl Out<'_> {
             .0
             .encode_descriptor(name, help, unit, metric.metric_type())?;
         metric.encode(encoder)
+    }
+
+    fn disk(&mut self, disk: &DiskTier) -> std::fmt::Result {
+        let space = disk.space();
+        self.gauge(
+            "disk_up",
+            "1 while the disk tier is open",
+            u64::from(disk.state() != DiskState::Opening),
+        )?;
+        self.gauge("disk_entries", "Values on disk, about", space.entries)?;
+        self.bytes("disk", "Bytes on disk, the journal included", space.bytes)?;
+        self.gauge("disk_segments", "Segments on disk", space.segments)?;
+        let DiskStats {
+            hits,
+            misses,
+            failed_reads,
+            timeouts,
+            skipped,
+            corrupt,
+            written,
+            renewed,
+            dropped_full,
+            dropped_large,
+            dropped_dead,
+            dropped_failed,
+            evicted,
+            emptied,
+        } = disk.stats();
+        for (name, help, count) in [
+            ("disk_hits", "Objects found on disk that may be used", hits),
+            (
+                "disk_misses",
+                "Lookups on disk that found none, or a purged one",
+                misses,
+            ),
+            (
+                "disk_failed_reads",
+                "Lookups on disk that failed",
+                failed_reads,
+            ),
+            (
+                "disk_timeouts",
+                "Lookups on disk that missed their deadline",
+                timeouts,
+            ),
+            (
+                "disk_skipped",
+                "Lookups on disk not tried: being opened, or late too often",
+                skipped,
+            ),
+            (
+                "disk_corrupt",
+                "Values that could not be read, and were deleted",
+                corrupt,
+            ),
+            ("disk_written", "Objects written", written),
+            (
+                "disk_renewed",
+                "Objects in use that were written again, to be kept",
+                renewed,
+            ),
+            (
+                "disk_dropped_full",
+                "Objects not written: the queue was full",
+                dropped_full,
+            ),
+            (
+                "disk_dropped_large",
+                "Objects not written: too large",
+                dropped_large,
+            ),
+            (
+                "disk_dropped_dead",
+                "Objects not written: purged or ended meanwhile",
+                dropped_dead,
+            ),
+            (
+                "disk_dropped_failed",
+                "Objects not written: the disk did not take them",
+                dropped_failed,
+            ),
+            (
+                "disk_evictions",
+                "Values that went with their segment, about",
+                evicted,
+            ),
+            (
+                "disk_emptied",
+                "How often the folder was emptied since it was damaged",
+                emptied,
+            ),
+        ] {
+            self.counter(name, help, count.get())?;
+        }
+        Ok(())
     }
 
     fn redis(&mut self, redis: &Redis) -> std::fmt::Result {

@@ -31,6 +31,10 @@ use crate::watch::Watcher;
 const JOIN_REDIS: Duration = Duration::from_millis(250);
 /// How long a stop waits for objects that are still to be written to Redis.
 const DRAIN_REDIS: Duration = Duration::from_secs(2);
+/// How long a start waits for the disk tier to be opened.
+const OPEN_DISK: Duration = Duration::from_millis(1_500);
+/// How long a stop waits for what is still to be written to disk.
+const CLOSE_DISK: Duration = Duration::from_secs(5);
 /// How often idle tiers are tidied.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -70,12 +74,11 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
     // Nothing is written and nobody is asked: a check says what is in the files.
     let offline = Config {
         data_dir: None,
-        redis: None,
         ..config
     };
     let checked = runtime(1)?.block_on(async {
         let granting = offline.routes.clone();
-        let app = App::start(offline).await?;
+        let app = App::offline(offline).await?;
         for problem in sharing::doubts(&app.node, &granting).await {
             eprintln!("{problem}\n");
         }
@@ -144,6 +147,12 @@ pub(crate) async fn serve(
     {
         tracing::warn!("Redis does not answer yet; starting without it");
     }
+    let disk = app.node.second().and_then(|second| second.disk()).cloned();
+    if let Some(disk) = &disk
+        && !disk.opened(OPEN_DISK).await
+    {
+        tracing::warn!("the disk tier is not open yet; starting without it");
+    }
     let (end_admin, admin_ends) = oneshot::channel::<()>();
     let admin_task = admin_listener.zip(auth).map(|(listener, auth)| {
         let control = Arc::new(NodeControl(Arc::clone(&app)));
@@ -194,6 +203,11 @@ pub(crate) async fn serve(
     }
     if let Some(redis) = app.node.redis() {
         redis.drained(DRAIN_REDIS).await;
+    }
+    if let Some(disk) = &disk
+        && !disk.close(CLOSE_DISK).await
+    {
+        tracing::warn!("not all that was to be written to disk has been");
     }
     drop(end_admin);
     if let Some(task) = admin_task {

@@ -10,6 +10,7 @@ use weir_proxy::{
     CacheSettings, Certificate, CompressSettings, OnPolicyError, Overrides, RedisDown,
     RouteSettings, ServerSettings, UpstreamSettings, UpstreamTls, client_tls, read_authorities,
 };
+use weir_store::disk::DiskConfig;
 use weir_store::log::Limits as LogLimits;
 use weir_store::redis::{Login, Protocol, RedisConfig, SentinelConfig, Servers, Tls};
 
@@ -133,6 +134,18 @@ fn redis_tls(tls: &config::RedisTls) -> anyhow::Result<Tls> {
         config: Arc::new(config),
         server_name: tls.server_name.clone(),
     })
+}
+
+pub(crate) fn disk(disk: &config::Disk) -> DiskConfig {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    DiskConfig {
+        capacity: disk.capacity,
+        min_free: disk.min_free,
+        max_object: bytes(disk.max_object),
+        deadline: disk.deadline,
+        queue_bytes: bytes(disk.queue),
+        ..DiskConfig::new(&disk.path)
+    }
 }
 
 /// # Errors

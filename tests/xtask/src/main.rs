@@ -1,6 +1,6 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
 //! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
-//! `cargo xtask chaos`, `cargo xtask measure`.
+//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask restart`.
 
 mod bench;
 mod cache_tests;
@@ -9,6 +9,7 @@ mod fuzz;
 mod install;
 mod links;
 mod measure;
+mod restart;
 mod run;
 mod smuggling;
 mod test;
@@ -44,6 +45,8 @@ enum Task {
     Chaos(chaos::Options),
     /// The tiers: what a purge, an object in memory, a hit in Redis cost, and a frozen Redis.
     Measure(measure::Options),
+    /// How soon a node with a disk tier and a million objects is itself again after a restart.
+    Restart(restart::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Measure(options) => measure::run(&options),
+        Task::Restart(options) => restart::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

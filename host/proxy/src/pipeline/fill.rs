@@ -1,5 +1,5 @@
 //! One fetch, in a task of its own, so that a client that leaves takes nothing from
-//! those who joined it: memory once more, Redis, the origin; then stored and streamed.
+//! those who joined it: memory once more, the second tier, the origin; then stored and streamed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use weir_semantics::{freshen, validates};
 use weir_store::fill::{Demand, FillError, Head, Obligation, Writer};
 use weir_store::log::{Selector, Target, Verdict};
 use weir_store::redis::{Lease, Leased, Next};
-use weir_store::{Object, ObjectParts, StoredHeaders};
+use weir_store::{Object, ObjectParts, SecondTier, StoredHeaders};
 
 use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
 use super::call::Call;
@@ -95,7 +95,7 @@ impl Filling {
             return obligation.refreshed(object);
         }
         let mut lease = None;
-        let mut found = self.in_redis(base.as_ref()).await;
+        let mut found = self.in_second(base.as_ref()).await;
         if !is_usable(found.as_ref()) {
             if let Some(Found::Confirm(object, _)) = found {
                 base = Some(object);
@@ -104,7 +104,7 @@ impl Filling {
         }
         match found {
             Some(Found::Fresh(object) | Found::Stale(object)) => {
-                self.tell(Told::Found("redis"));
+                self.tell(Told::Found(second_name(&self.call.node)));
                 return obligation.refreshed(object);
             }
             Some(Found::Confirm(object, _)) => base = Some(object),
@@ -212,18 +212,12 @@ impl Filling {
         }
     }
 
-    async fn in_redis(&self, base: Option<&Arc<Object>>) -> Option<Found> {
+    async fn in_second(&self, base: Option<&Arc<Object>>) -> Option<Found> {
         let Call {
             node, route, head, ..
         } = &self.call;
-        let redis = node.redis.as_ref()?;
-        let object = match redis.get(self.plan.key.as_str(), &head.headers).await {
-            Ok(object) => object?,
-            Err(error) => {
-                tracing::debug!(%error, "Redis gave no answer; going to the origin");
-                return None;
-            }
-        };
+        let second = node.second.as_ref()?;
+        let object = second.get(self.plan.key.as_str(), &head.headers).await?;
         if base.is_some_and(|base| base.received() >= object.received()) {
             return None;
         }
@@ -238,14 +232,14 @@ impl Filling {
     /// here. Neither: to be fetched without a lease.
     async fn lease(&self, base: Option<&Arc<Object>>) -> (Option<Found>, Option<Lease>) {
         let key = self.plan.key.as_str();
-        let redis = match &self.call.node.redis {
-            Some(redis) if !self.alone => redis,
+        let second = match &self.call.node.second {
+            Some(second) if !self.alone => second,
             _ => return (None, None),
         };
-        let Some(until) = redis.lease_patience() else {
+        let Some(until) = second.lease_patience() else {
             return (None, None);
         };
-        let lease = match redis.lease(key, until).await {
+        let lease = match second.lease(key, until).await {
             Leased::Yours(lease, false) => return (None, Some(lease)),
             Leased::Yours(lease, true) => Some(lease),
             Leased::Without => return (None, None),
@@ -254,7 +248,7 @@ impl Filling {
                 Next::Fetch => return (None, None),
             },
         };
-        let found = self.in_redis(base).await;
+        let found = self.in_second(base).await;
         if is_usable(found.as_ref()) {
             return (found, None);
         }
@@ -262,7 +256,7 @@ impl Filling {
             return (found, lease);
         }
         // Who held it has died, or fetched another variant: waited for once, no more.
-        match redis.lease(key, until).await {
+        match second.lease(key, until).await {
             Leased::Yours(lease, _) => (found, Some(lease)),
             Leased::Wait(_) | Leased::Without => (found, None),
         }
@@ -413,6 +407,11 @@ impl Filling {
 /// Can it be served as it is, so that nothing has to be fetched?
 fn is_usable(found: Option<&Found>) -> bool {
     matches!(found, Some(Found::Fresh(_) | Found::Stale(_)))
+}
+
+/// What Cache-Status calls the tier behind memory.
+pub(super) fn second_name(node: &Node) -> &'static str {
+    node.second.as_ref().map_or("memory", SecondTier::name)
 }
 
 /// What a mark's verdict rests on: under another policy it means nothing.

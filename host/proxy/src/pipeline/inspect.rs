@@ -6,10 +6,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use serde::Serialize;
-use weir_semantics::{Coding, Timestamp};
+use weir_semantics::{Coding, Timestamp, VaryKey};
+use weir_store::disk::DiskTier;
 use weir_store::log::{Cause, Verdict};
-use weir_store::redis::{InspectedRecord, RedisState};
-use weir_store::{Key, Object, Position};
+use weir_store::redis::{Redis, RedisState};
+use weir_store::{Inspected, InspectedRecord, Key, Object, Position, SecondTier};
 
 use super::explain::SECRET;
 use crate::node::Node;
@@ -41,7 +42,7 @@ pub struct LogPosition {
 /// What one tier holds.
 #[derive(Debug, Default, Serialize)]
 pub struct TierInspection {
-    /// `memory` or `redis`.
+    /// `memory`, `redis` or `disk`.
     pub tier: &'static str,
     /// Why the tier cannot be read; absent when it was.
     pub error: Option<String>,
@@ -51,8 +52,9 @@ pub struct TierInspection {
     pub unreadable: Vec<Unreadable>,
     /// Parts of representations that it holds.
     pub parts: usize,
-    /// The request fields that select variants. Redis cannot list the variants
-    /// themselves: only those are shown that the request selects, or that memory holds.
+    /// The request fields that select variants. Redis, unlike the disk, cannot list the
+    /// variants themselves: only those are shown that the request selects, or that memory
+    /// holds.
     pub selected_by: Vec<String>,
 }
 
@@ -113,7 +115,7 @@ pub struct StoredObject {
     pub chunks: Option<StoredChunks>,
     /// Its name in the tier; absent in memory.
     pub name: Option<String>,
-    /// Whether it may go to Redis.
+    /// Whether it may go to the tier behind memory.
     pub shared: bool,
 }
 
@@ -170,12 +172,16 @@ impl Node {
             ..TierInspection::default()
         };
         let mut tiers = vec![memory];
-        if self.redis.is_some() {
-            let known: Vec<_> = in_memory
-                .iter()
-                .map(|object| object.vary().clone())
-                .collect();
-            tiers.push(self.inspect_redis(key, request, &known, now).await);
+        let found = match &self.second {
+            Some(SecondTier::Redis(redis)) => {
+                let known: Vec<_> = in_memory.iter().map(|it| it.vary().clone()).collect();
+                Some(in_redis(redis, key, request, &known).await)
+            }
+            Some(SecondTier::Disk(disk)) => Some(on_disk(disk, key).await),
+            None => None,
+        };
+        if let (Some(found), Some(second)) = (found, &self.second) {
+            tiers.push(self.second_tier(second.name(), found, now));
         }
         Inspection {
             key: key.to_string(),
@@ -185,30 +191,18 @@ impl Node {
         }
     }
 
-    async fn inspect_redis(
+    fn second_tier(
         &self,
-        key: &Key,
-        request: &HeaderMap,
-        known: &[weir_semantics::VaryKey],
+        name: &'static str,
+        found: Result<Inspected, String>,
         now: Timestamp,
     ) -> TierInspection {
         let mut tier = TierInspection {
-            tier: "redis",
+            tier: name,
             ..TierInspection::default()
         };
-        let Some(redis) = &self.redis else {
-            return tier;
-        };
-        match redis
-            .inspect(key.as_str(), std::slice::from_ref(request), known)
-            .await
-        {
-            Err(error) => {
-                tier.error = Some(match redis.state() {
-                    RedisState::Down { reason, .. } => format!("down: {reason}"),
-                    _ => error.to_string(),
-                });
-            }
+        match found {
+            Err(error) => tier.error = Some(error),
             Ok(found) => {
                 tier.selected_by = found.selected_by;
                 if found.damaged_index {
@@ -280,6 +274,26 @@ impl Node {
             shared: object.shared,
         }
     }
+}
+
+async fn in_redis(
+    redis: &Redis,
+    key: &Key,
+    request: &HeaderMap,
+    known: &[VaryKey],
+) -> Result<Inspected, String> {
+    let found = redis
+        .inspect(key.as_str(), std::slice::from_ref(request), known)
+        .await;
+    found.map_err(|error| match redis.state() {
+        RedisState::Down { reason, .. } => format!("down: {reason}"),
+        _ => error.to_string(),
+    })
+}
+
+async fn on_disk(disk: &DiskTier, key: &Key) -> Result<Inspected, String> {
+    let found = disk.inspect(key.as_str()).await;
+    found.map_err(|error| error.to_string())
 }
 
 /// How an ordinary request would find it. What a client or a route asks for besides is not

@@ -400,7 +400,9 @@ fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer 
         Some(Told::Confirmed) => (Some(StatusCode::NOT_MODIFIED), ResultKind::Revalidated),
         Some(Told::Fetched(status)) => (Some(*status), ResultKind::Miss),
         // It was made before this request came: whoever leads the fill found it in a tier.
-        _ if object.received() < call.now => return hit(call, plan, object, "redis"),
+        _ if object.received() < call.now => {
+            return hit(call, plan, object, fill::second_name(&call.node));
+        }
         _ => (None, ResultKind::Miss),
     };
     let now = call.node.clock.now();

@@ -1,4 +1,4 @@
-//! The way of a request, in order: head, route, decision, lookup (memory, Redis, origin),
+//! The way of a request, in order: head, route, decision, lookup (memory, second tier, origin),
 //! store, answer. A hit in memory whose policy need not be awaited is answered without a
 //! future of its own; everything else goes on in [`slow`].
 

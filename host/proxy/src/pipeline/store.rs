@@ -389,8 +389,8 @@ pub(super) fn keep(node: &Node, object: &Arc<Object>, lease: Option<Lease>) {
         node.metrics().stored(object.body.len());
     }
     if object.shared
-        && let Some(redis) = &node.redis
+        && let Some(second) = &node.second
     {
-        redis.put(Arc::clone(object), lease);
+        second.put(Arc::clone(object), lease);
     }
 }

@@ -9,44 +9,8 @@ use weir_semantics::VaryKey;
 
 use super::client::Patience;
 use super::{CallError, Redis, variants};
-use crate::Object;
-use crate::record::{self, Chunks, Decoded, RecordError};
-
-/// What stands under one key in Redis. Purged objects are among it.
-#[derive(Debug, Default)]
-pub struct Inspected {
-    /// The fields that select variants, by which Redis finds them; empty for an object
-    /// without Vary, and where there is nothing.
-    pub selected_by: Vec<String>,
-    /// Whether the list of variants could be read.
-    pub damaged_index: bool,
-    /// The object, or those of its variants that were looked for.
-    pub records: Vec<InspectedRecord>,
-}
-
-/// One record.
-#[derive(Debug)]
-pub struct InspectedRecord {
-    /// Its key in Redis.
-    pub name: String,
-    /// Its length there, in bytes.
-    pub bytes: usize,
-    /// How long Redis will keep it; absent if for ever, which no node asks for.
-    pub ttl: Option<Duration>,
-    /// The object, or why the record is none.
-    pub object: Result<Box<Object>, RecordError>,
-    /// Where the body is that the object lacks here, if it is beside the record.
-    pub chunks: Option<InspectedChunks>,
-}
-
-/// A body in chunks, which are not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InspectedChunks {
-    /// What the record says of them.
-    pub told: Chunks,
-    /// How many of them are there; with one missing, the object is not found.
-    pub there: u64,
-}
+use crate::record::{self, Chunks, Decoded};
+use crate::{Inspected, InspectedChunks, InspectedRecord};
 
 /// What one key holds: its value and its TTL in milliseconds.
 type Held = (Option<Bytes>, i64);

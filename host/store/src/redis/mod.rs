@@ -33,19 +33,19 @@ mod slots;
 mod state;
 mod stats;
 mod tier;
-mod variants;
 mod writer;
 
+pub use crate::count::Count;
 pub use config::{
     ConfigError, Endpoint, Login, Protocol, RedisConfig, SentinelConfig, Servers, Tls,
 };
 pub use error::CallError;
-pub use inspect::{Inspected, InspectedChunks, InspectedRecord};
 pub use lease::{Lease, Leased, Next, Waiting};
 pub use state::RedisState;
-pub use stats::{Count, PoolState, RedisStats};
+pub use stats::{PoolState, RedisStats};
 
 use crate::log::{Limits, Log};
+use crate::variants;
 use crate::{Clock, Object};
 use client::Client;
 use follower::Follower;

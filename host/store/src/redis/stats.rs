@@ -1,25 +1,6 @@
-//! Counters of the Redis tier. They only grow.
+//! Counters of the Redis tier.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One counter.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add(&self, by: u64) {
-        self.0.fetch_add(by, Ordering::Relaxed);
-    }
-
-    pub(super) fn one(&self) {
-        self.add(1);
-    }
-}
+use crate::count::Count;
 
 /// Counters of the Redis tier.
 #[derive(Debug, Default)]

@@ -107,7 +107,10 @@ fn show_tier(out: &mut Lines, tier: &Value, log: &Value) {
     let selected_by = list(&tier["selected_by"]);
     if !selected_by.is_empty() {
         let fields: Vec<_> = selected_by.iter().map(text).collect();
-        let hint = "variants by these fields; -H selects others";
+        let hint = match name {
+            "redis" => "variants by these fields; -H selects others",
+            _ => "variants by these fields",
+        };
         out.add(2, "variants", &format!("{} ({hint})", fields.join("; ")));
     }
     for (at, object) in objects.iter().enumerate() {

@@ -28,7 +28,7 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::errors::{ConfigErrors, Problem};
 pub(crate) use self::model::{
-    Admin, CertificateFiles, Config, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy,
+    Admin, CertificateFiles, Config, Disk, Grants, Log, LogFormat, LogLevel, OnPolicyError, Policy,
     Protection, Redis, RedisDown, RedisProtocol, RedisServers, RedisTls, Route, Server, Tls,
     Upstream, UpstreamTls,
 };

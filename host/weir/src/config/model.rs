@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     /// Where clients connect with TLS.
     pub(crate) tls: Option<Tls>,
-    /// Folder for compiled policies; not created yet.
+    /// Folder for compiled policies, the disk tier and its purges; not created yet.
     pub(crate) data_dir: Option<PathBuf>,
     /// Worker threads, 1 to 1024.
     pub(crate) threads: usize,
@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) cache: Cache,
     /// The Redis tier, if any.
     pub(crate) redis: Option<Redis>,
+    /// The disk tier, if any; then there is a `data_dir`, and no Redis.
+    pub(crate) disk: Option<Disk>,
     /// By name.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
     /// By name.
@@ -48,6 +50,23 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Route>,
     /// What is probably not meant as written.
     pub(crate) warnings: Vec<Problem>,
+}
+
+/// The disk tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Its folder.
+    pub(crate) path: PathBuf,
+    /// Bytes on disk.
+    pub(crate) capacity: u64,
+    /// Bytes that are left free on it.
+    pub(crate) min_free: u64,
+    /// Largest body that is written, in bytes.
+    pub(crate) max_object: u64,
+    /// For each lookup. Not zero.
+    pub(crate) deadline: Duration,
+    /// Bytes that may wait to be written; no less than `max_object`.
+    pub(crate) queue: u64,
 }
 
 /// Limits on clients, and how the node stops.

@@ -31,6 +31,7 @@ pub(super) const TABLES: &[&TableSpec] = &[
     Redis::SPEC,
     RedisTls::SPEC,
     RedisSentinel::SPEC,
+    Disk::SPEC,
     Upstream::SPEC,
     UpstreamTls::SPEC,
     Policy::SPEC,
@@ -47,7 +48,8 @@ table! {
         /// Where clients connect with TLS.
         tls: Tls, absent "none: no TLS listener";
         /// Folder of this node alone for compiled policies, so that a restart need not compile them again, and for
-        /// purges that Redis has not taken yet, so that a restart does not forget them.
+        /// purges that a restart must not forget: those that Redis has not taken yet, or, with `[disk]`, all. The disk
+        /// tier is in it too.
         data_dir: PathBuf, absent "none: nothing is kept on disk";
         /// Worker threads.
         threads: u64, absent "the number of CPU cores", in 1..=1024;
@@ -63,6 +65,8 @@ table! {
         cache: Cache, = {};
         /// The Redis tier.
         redis: Redis, absent "none: this node caches alone";
+        /// The disk tier.
+        disk: Disk, absent "none: what is stored ends with the process";
         /// Where responses come from.
         upstreams: Named<Upstream>, = {};
         /// The policies that decide what is cached.
@@ -248,6 +252,26 @@ table! {
         username: String, absent "none";
         /// File with the password that the sentinels ask for.
         password_file: PathBuf, absent "none";
+    }
+}
+
+table! {
+    /// The tier of a node without Redis whose objects outlive a restart, and so do purges. Needs `data_dir`; not
+    /// together with `[redis]`.
+    "[disk]" Disk {
+        /// Its folder, of which it has the sole use: what is damaged there is deleted.
+        path: PathBuf, absent "`objects` in `data_dir`";
+        /// What it may take on disk; beyond that, what was written longest ago and is not in use goes.
+        capacity: Size, = "10GiB", in "256MiB"..="64TiB";
+        /// What is left free of the file system for others. With less, the oldest objects make room, and none are
+        /// written until there is more.
+        min_free: Size, = "256MiB", in "0B"..="64TiB";
+        /// Largest response that is written to disk.
+        max_object: Size, absent "`cache.max_object`", in "1KiB"..="1GiB";
+        /// Longest time for each lookup; what is late counts as a miss.
+        deadline: Duration, = "250ms", in "1ms"..="10s";
+        /// What may wait to be written; beyond that it is dropped and counted.
+        queue: Size, = "128MiB", in "1MiB"..="16GiB";
     }
 }
 

@@ -8,7 +8,7 @@ mod cpu;
 mod instructions;
 mod load;
 mod nginx;
-mod origin;
+pub(crate) mod origin;
 mod report;
 pub(crate) mod server;
 mod varnish;

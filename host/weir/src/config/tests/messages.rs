@@ -63,6 +63,21 @@ fn compression_is_checked() {
 }
 
 #[test]
+fn sizes_of_the_disk_tier_fit_into_one_another() {
+    let disk = |keys: &str| errors(&format!("data_dir = \"d\"\n{MINIMAL}[disk]\n{keys}"));
+    assert_eq!(
+        disk("max_object = \"64MiB\""),
+        [
+            "8:14: disk.max_object: nothing larger than the 33554432 bytes of cache.max_object is stored"
+        ]
+    );
+    assert_eq!(
+        disk("queue = \"1MiB\""),
+        ["8:9: disk.queue: an object of max_object bytes would never fit into the queue"]
+    );
+}
+
+#[test]
 fn a_mistyped_required_key_is_one_error() {
     let text = MINIMAL.replace("upstream =", "upstrem =");
     let found = parse(&text).unwrap_err();
@@ -223,6 +238,14 @@ fn each_mistake_has_its_message() {
             "8:12: redis.password: the URL gives a password already",
         ),
         (
+            "[disk]",
+            "6:1: disk: there is no data_dir, where purges are kept that must not be forgotten before the objects are",
+        ),
+        (
+            "[redis]\nurl = \"redis://h\"\n[disk]",
+            "8:1: disk: there is a [redis] table too, and a node has one tier behind memory",
+        ),
+        (
             "[upstreams.b]\nservers = [\"http://h\", \"https://h\"]",
             "7:24: upstreams.b.servers[1]: the servers of an upstream are reached by http or by https, not by both",
         ),
@@ -349,6 +372,19 @@ fn each_mistake_has_its_message() {
     ] {
         assert_eq!(error(tables), expected);
     }
+}
+
+#[test]
+fn a_disk_tier_has_a_least_size_and_a_queue_that_takes_an_object() {
+    let disk = |table: &str| errors(&format!("data_dir = \"/d\"\n{MINIMAL}[disk]\n{table}"));
+    assert_eq!(
+        disk("capacity = \"1MiB\""),
+        ["8:12: disk.capacity: the value is too small, the least is \"256MiB\""]
+    );
+    assert_eq!(
+        disk("queue = \"1MiB\""),
+        ["8:9: disk.queue: an object of max_object bytes would never fit into the queue"]
+    );
 }
 
 #[test]

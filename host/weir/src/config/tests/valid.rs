@@ -249,6 +249,18 @@ fn a_cluster_and_sentinels() {
 }
 
 #[test]
+fn the_disk_tier_lies_in_the_data_dir_unless_it_has_a_path() {
+    let disk = |keys: &str| {
+        let text = format!("data_dir = \"data\"\n{MINIMAL}[disk]\n{keys}");
+        valid(&text).disk.unwrap()
+    };
+    let found = disk("");
+    assert_eq!(found.path, Path::new("etc/data/objects"));
+    assert_eq!((found.capacity, found.max_object), (10 << 30, 32 << 20));
+    assert_eq!(disk("path = \"/ssd/weir\"").path, Path::new("/ssd/weir"));
+}
+
+#[test]
 fn a_host_is_as_requests_name_it() {
     let host = |host: &str| {
         let route = format!("{MINIMAL}host = \"{host}\"");

@@ -2,6 +2,7 @@
 //! that depend on other keys, references between tables, files.
 
 mod compress;
+mod disk;
 mod listen;
 mod policies;
 mod redis;
@@ -36,6 +37,15 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
     let cache = root
         .cache
         .and_then(|cache| resolve_cache(&cache.value, memory, findings));
+    let disk = root.disk.map(|disk| {
+        let around = disk::Around {
+            folder,
+            data_dir: root.data_dir.as_ref().map(|dir| dir.value.as_path()),
+            cache: cache.as_ref(),
+            redis: root.redis.as_ref().map(|redis| &redis.place),
+        };
+        disk::resolve(disk, &around, findings)
+    });
     let redis = root
         .redis
         .map(|redis| redis::resolve(redis, folder, findings));
@@ -95,6 +105,7 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
         memory: memory?,
         cache: cache?,
         redis: redis.map_or(Some(None), |redis| redis.map(Some))?,
+        disk: disk.map_or(Some(None), |disk| disk.map(Some))?,
         upstreams: upstreams??,
         policies: policies??,
         routes: routes?,

@@ -1,4 +1,4 @@
-//! The variants of a key in Redis: an index of the request fields that select them, and
+//! The variants of a key in the second tier: an index of the request fields that select them, and
 //! one key for each variant. RFC 9111 section 4.1.
 
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
@@ -9,19 +9,19 @@ use xxhash_rust::xxh3::Xxh3Default;
 const MAGIC: &[u8] = b"WVI1\n";
 
 /// How many sets of fields an index keeps, the newest first.
-pub(super) const MAX_SETS: usize = 8;
+pub(crate) const MAX_SETS: usize = 8;
 
 /// Begins a line whose variants are for those who take certain codings; these and a space
 /// follow.
 const CODINGS: char = '=';
 
 /// Is it an index, rather than a record?
-pub(super) fn is_index(value: &[u8]) -> bool {
+pub(crate) fn is_index(value: &[u8]) -> bool {
     value.starts_with(MAGIC)
 }
 
 /// The line of the index that leads to a variant.
-pub(super) fn line(vary: &VaryKey) -> String {
+pub(crate) fn line(vary: &VaryKey) -> String {
     let mut line = String::new();
     if let Some(codings) = vary.codings() {
         line.push(CODINGS);
@@ -38,14 +38,29 @@ pub(super) fn line(vary: &VaryKey) -> String {
 }
 
 /// The lines of an index, for a person. `None` for an index that no node wrote.
-pub(super) fn lines(index: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn lines(index: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(index.strip_prefix(MAGIC)?).ok()?;
     Some(text.lines().map(str::to_owned).collect())
 }
 
+/// An index with this line first, and what else the one so far held. The script that does
+/// this in Redis is `put_variant.lua`.
+pub(crate) fn with_line(index: Option<&[u8]>, line: &str) -> Vec<u8> {
+    let known = index
+        .and_then(|index| index.strip_prefix(MAGIC))
+        .and_then(|known| std::str::from_utf8(known).ok())
+        .unwrap_or_default();
+    let others = known
+        .lines()
+        .filter(|other| *other != line)
+        .take(MAX_SETS - 1);
+    let lines: Vec<&str> = std::iter::once(line).chain(others).collect();
+    [MAGIC, lines.join("\n").as_bytes()].concat()
+}
+
 /// What a request would have selected, for each line of an index. `None` for an index
 /// that no node wrote.
-pub(super) fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<VaryKey>> {
+pub(crate) fn candidates(index: &[u8], request: &HeaderMap) -> Option<Vec<VaryKey>> {
     let text = std::str::from_utf8(index.strip_prefix(MAGIC)?).ok()?;
     text.lines()
         .take(MAX_SETS)
@@ -75,7 +90,7 @@ fn select(line: &str, request: &HeaderMap) -> Option<VaryKey> {
 }
 
 /// Names the key of a variant. What it stands for is compared after reading.
-pub(super) fn hash(vary: &VaryKey) -> u128 {
+pub(crate) fn hash(vary: &VaryKey) -> u128 {
     let mut hash = Xxh3Default::new();
     let mut field = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -145,6 +160,22 @@ mod tests {
             assert!(!found(&request("br", "de")), "{coding:?}");
             assert!(!found(&HeaderMap::new()), "{coding:?}");
         }
+    }
+
+    #[test]
+    fn an_index_keeps_the_newest_sets_of_fields_each_once() {
+        let mut index = None;
+        for line in (0..=MAX_SETS)
+            .map(|at| format!("x-{at}"))
+            .chain(["x-3".into()])
+        {
+            index = Some(with_line(index.as_deref(), &line));
+        }
+        assert_eq!(
+            index.unwrap(),
+            b"WVI1\nx-3\nx-8\nx-7\nx-6\nx-5\nx-4\nx-2\nx-1"
+        );
+        assert_eq!(with_line(Some(b"damaged"), "x"), b"WVI1\nx");
     }
 
     #[test]
