@@ -56,11 +56,13 @@ async fn is_used(node: &Weir) {
 
 /// The node forgets its memory, and finds the page in Redis.
 async fn finds_in_redis(node: &mut Weir, path: &str) {
-    let written = || async { node.admin().metric("weir_redis_written_total", &[]).await };
-    let before = written().await;
     node.get_with(path, &SITE).await;
+    // Counters would not tell it from others that are still being written.
+    let inspect = format!("/v1/inspect?url=http://{}{path}", SITE[0].1);
     until("the object in Redis", async || {
-        (written().await > before).then_some(())
+        let told = node.admin().get(&inspect).await.json();
+        let objects = told["tiers"][1]["objects"].as_array();
+        objects.is_some_and(|it| !it.is_empty()).then_some(())
     })
     .await;
     node.restart().await;

@@ -1,12 +1,12 @@
 //! The first tier: decoded objects in this node's memory.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
-use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -19,13 +19,16 @@ use crate::object::Object;
 use crate::partial::Partial;
 
 mod slot;
+mod sweep;
 mod usage;
 
 use slot::Slot;
+use sweep::Sweeper;
 pub use usage::NamespaceUsage;
 use usage::Usages;
 
-/// Objects in memory, at most as many bytes as it was given, each until its life ends.
+/// Objects in memory, at most as many bytes as it was given. Each is found until its life
+/// ends, and leaves when it is swept.
 ///
 /// What it returns is not yet good to serve: its validity in the log and its freshness
 /// are the caller's to test.
@@ -37,6 +40,8 @@ pub struct MemoryTier {
     slot_capacity: u64,
     evictions: Arc<AtomicU64>,
     usages: Arc<Usages>,
+    /// By which its sweeper knows that it is gone.
+    alive: Arc<()>,
 }
 
 /// What [`MemoryTier::stats`] counts.
@@ -50,30 +55,6 @@ pub struct MemoryStats {
     pub evictions: u64,
 }
 
-struct SlotExpiry(Clock);
-
-impl SlotExpiry {
-    fn left(&self, slot: &Slot) -> Option<Duration> {
-        Some(slot.leaves_at().since(self.0.now()))
-    }
-}
-
-impl Expiry<Key, Slot> for SlotExpiry {
-    fn expire_after_create(&self, _: &Key, slot: &Slot, _: Instant) -> Option<Duration> {
-        self.left(slot)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Key,
-        slot: &Slot,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.left(slot)
-    }
-}
-
 impl MemoryTier {
     /// A tier of `capacity` bytes.
     pub fn new(capacity: u64, clock: Clock) -> Self {
@@ -84,7 +65,6 @@ impl MemoryTier {
         let cache = Cache::builder()
             .max_capacity(capacity)
             .weigher(|_: &Key, slot: &Slot| slot.weight())
-            .expire_after(SlotExpiry(clock.clone()))
             .eviction_listener(move |key: Arc<Key>, slot: Slot, cause| match cause {
                 // Whoever replaced it took it out of the counts.
                 RemovalCause::Replaced => {}
@@ -92,8 +72,8 @@ impl MemoryTier {
                     counter.fetch_add(1, Ordering::Relaxed);
                     counts.of(&key).evicted(&slot, now.now());
                 }
-                RemovalCause::Expired => counts.of(&key).expired(&slot),
-                RemovalCause::Explicit => {
+                // What ended has been counted as that.
+                RemovalCause::Explicit | RemovalCause::Expired => {
                     counts.of(&key).remove(&slot);
                 }
             })
@@ -104,6 +84,7 @@ impl MemoryTier {
             slot_capacity: capacity / 4,
             evictions,
             usages,
+            alive: Arc::default(),
         }
     }
 
@@ -221,8 +202,33 @@ impl MemoryTier {
         self.cache.invalidate_all();
     }
 
-    /// Frees what has expired or does not fit. Reads and writes do this in passing; a
-    /// node that is idle needs it called now and then.
+    /// Lets go of what has ended, from now on until the tier is dropped, on a thread of its
+    /// own: a few seconds late, and with many objects so much later that it takes no more
+    /// than 2 % of one core.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn sweep_in_background(&self) -> io::Result<()> {
+        let (sweeper, alive) = (self.sweeper(), Arc::downgrade(&self.alive));
+        let thread = std::thread::Builder::new().name("weir-sweep".into());
+        thread.spawn(move || sweeper.run(&alive)).map(drop)
+    }
+
+    /// Lets go of what has ended. Says how many keys that were.
+    pub fn sweep(&self) -> u64 {
+        self.sweeper().sweep(Duration::ZERO).0
+    }
+
+    fn sweeper(&self) -> Sweeper {
+        Sweeper {
+            cache: self.cache.clone(),
+            clock: self.clock.clone(),
+            usages: Arc::clone(&self.usages),
+        }
+    }
+
+    /// Frees what does not fit. Reads and writes do this in passing; a node that is idle
+    /// needs it called now and then.
     pub fn maintain(&self) {
         self.cache.run_pending_tasks();
     }
@@ -239,7 +245,7 @@ impl MemoryTier {
 
 impl MemoryTier {
     /// What it holds and lost of each namespace, by name. Right at any time for what was
-    /// stored and replaced; what expired or was driven out, as of the last maintenance.
+    /// stored and replaced; what was driven out, as of the last maintenance.
     pub fn namespaces(&self) -> Vec<NamespaceUsage> {
         self.usages.read()
     }

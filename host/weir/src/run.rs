@@ -168,6 +168,10 @@ pub(crate) async fn serve(
         .map(|redis| Membership::start(redis, listen, nodes, data_dir.as_deref()));
     let announcer = Announcer::start(&app.node, connections_ttl);
     let following = tokio::spawn(follow(Arc::clone(&app), hangup));
+    app.node
+        .memory()
+        .sweep_in_background()
+        .context("the system gives no thread to let go of what has ended")?;
     let tidying = tokio::spawn(tidy(Arc::clone(&app)));
     let tls = app.certificates.as_ref().map(Certificates::tls);
     let listeners: Vec<_> = cleartext

@@ -5,6 +5,7 @@ mod paused;
 mod purge;
 mod redis_hit;
 mod site;
+mod steady;
 mod wrk;
 
 use anyhow::Result;

@@ -6,7 +6,7 @@ use weir_tests::names::REDIS_UP;
 use weir_tests::{Config, RedisServer, Scratch, until};
 
 use super::site::{self, Site};
-use super::wrk;
+use super::steady;
 
 /// What `weir-measure paused` takes.
 #[derive(Args)]
@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// Connections of the clients.
     #[arg(long, default_value_t = 8)]
     connections: u32,
+    /// Requests each second, over all connections; far from all that the node can do.
+    #[arg(long, default_value_t = 8_000)]
+    rate: u32,
     /// Seconds of each run.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -24,6 +27,9 @@ pub(crate) struct Options {
     /// in each `coherence_window`: then not all that is measured are hits.
     #[arg(long, default_value = "stale")]
     redis_down: String,
+    /// Leave Redis well in both halves of a pair: what nothing at all differs by.
+    #[arg(long)]
+    control: bool,
     /// Pairs of runs, one after the other.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
@@ -38,13 +44,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let dir = Scratch::new();
     let load = || {
         let (connections, seconds) = (options.connections, options.seconds);
-        wrk::run(
-            node.port(),
-            options.objects,
-            connections,
-            seconds,
-            dir.path(),
-        )
+        let (objects, rate) = (options.objects, options.rate);
+        steady::run(node.port(), objects, connections, rate, seconds, dir.path())
     };
     let state = async |up: bool| {
         until("the node's word on Redis", async || {
@@ -56,21 +57,30 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     state(true).await;
     load().await?;
     println!(
-        "| p99, Redis well | p99, Redis frozen | ratio | rate, well | rate, frozen |\n|---|---|---|---|---|"
+        "| p50, p99 with Redis well | p50, p99 with it frozen | ratio of the p99 | requests |\n|---|---|---|---|"
     );
     let mut ratios = Vec::new();
     for _ in 0..options.pairs {
         let well = load().await?;
-        redis.stop();
+        if !options.control {
+            redis.stop();
+        }
         // The first calls that run into their deadlines are part of it.
         let frozen = load().await?;
-        redis.cont();
+        if !options.control {
+            redis.cont();
+        }
         state(true).await;
-        let ratio = frozen.p99.as_secs_f64() / well.p99.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "microseconds, for a ratio")]
+        let ratio = frozen.at(0.99) as f64 / well.at(0.99).max(1) as f64;
         ratios.push(ratio);
         println!(
-            "| {:.2?} | {:.2?} | {ratio:.2} | {:.0} | {:.0} |",
-            well.p99, frozen.p99, well.rate, frozen.rate
+            "| {}, {} µs | {}, {} µs | {ratio:.2} | {} |",
+            well.at(0.5),
+            well.at(0.99),
+            frozen.at(0.5),
+            frozen.at(0.99),
+            well.count() + frozen.count(),
         );
     }
     ratios.sort_by(f64::total_cmp);

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -14,8 +13,6 @@ const MARK: &str = "RESULT ";
 pub(crate) struct Load {
     /// Requests answered each second.
     pub(crate) rate: f64,
-    /// The latency that 99 of 100 requests kept.
-    pub(crate) p99: Duration,
 }
 
 /// Asks for `/0000000` to `/(objects-1)` at random, all for the same host.
@@ -38,10 +35,9 @@ function request()
 end
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format('{MARK}{{"requests":%d,"microseconds":%d,"failed":%d,"p99":%d}}\n',
+  io.write(string.format('{MARK}{{"requests":%d,"microseconds":%d,"failed":%d}}\n',
     summary.requests, summary.duration,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
-    latency:percentile(99)))
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
 "#
         ),
@@ -66,8 +62,5 @@ end
     }
     #[expect(clippy::cast_precision_loss, reason = "it is printed")]
     let rate = number("requests") as f64 * 1e6 / number("microseconds").max(1) as f64;
-    Ok(Load {
-        rate,
-        p99: Duration::from_micros(number("p99")),
-    })
+    Ok(Load { rate })
 }

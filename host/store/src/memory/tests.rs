@@ -162,30 +162,55 @@ fn lets_go_at_the_end_of_a_life_or_of_the_time_in_memory() {
 }
 
 #[test]
-fn a_key_expires_with_its_last_variant() {
-    let tier = tier();
-    let lasting = |milliseconds| fresh_for(Duration::from_millis(milliseconds));
-    let soon = Object::new(ObjectParts {
-        freshness: lasting(20),
-        vary: vary("a", &[("a", "1")]),
-        ..parts(KEY, "")
-    });
-    let later = Object::new(ObjectParts {
-        freshness: lasting(40),
-        vary: vary("a", &[("a", "2")]),
-        ..parts(KEY, "")
-    });
-    let start = Instant::now();
-    tier.insert(Arc::new(later));
-    tier.insert(Arc::new(soon));
-    while tier.cache.contains_key(KEY) {
-        assert!(start.elapsed() < Duration::from_secs(10), "never expired");
-        std::thread::yield_now();
+fn a_key_is_swept_with_its_last_variant() {
+    let clock = Clock::manual(NOW);
+    let tier = MemoryTier::new(1 << 20, clock.clone());
+    let lasting = |seconds, value| {
+        Arc::new(Object::new(ObjectParts {
+            freshness: fresh_for(Duration::from_secs(seconds)),
+            vary: vary("a", &[("a", value)]),
+            ..parts(KEY, "")
+        }))
+    };
+    tier.insert(lasting(40, "2"));
+    tier.insert(lasting(20, "1"));
+    clock.advance(Duration::from_secs(20));
+    assert_eq!(tier.sweep(), 0, "the last variant was cut off");
+    assert_eq!(tier.variants(KEY, clock.now()).len(), 1);
+    clock.advance(Duration::from_secs(20));
+    assert_eq!(tier.variants(KEY, clock.now()).len(), 0);
+    assert_eq!(tier.sweep(), 1);
+    assert!(!tier.cache.contains_key(KEY));
+    tier.maintain();
+    assert_eq!(tier.stats().bytes, 0);
+    assert_eq!(tier.sweep(), 0);
+}
+
+#[test]
+fn a_sweep_leaves_what_came_in_place_of_what_has_ended() {
+    let clock = Clock::manual(NOW);
+    let tier = MemoryTier::new(1 << 24, clock.clone());
+    for n in 0..2_500_u64 {
+        let object = Object::new(ObjectParts {
+            freshness: fresh_for(Duration::from_secs(10 + n % 2 * 10)),
+            ..parts(&format!("k:{n}"), "")
+        });
+        tier.insert(Arc::new(object));
     }
-    assert!(
-        start.elapsed() >= Duration::from_millis(40),
-        "the last variant was cut off"
-    );
+    tier.maintain();
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(tier.sweep(), 1_250);
+    assert!(tier.get("k:1", &HeaderMap::new(), clock.now()).is_some());
+}
+
+#[test]
+fn a_sweeper_ends_with_its_tier() {
+    let tier = tier();
+    let alive = Arc::downgrade(&tier.alive);
+    let sweeper = tier.sweeper();
+    drop(tier);
+    // It would not return.
+    sweeper.run(&alive);
 }
 
 #[test]
