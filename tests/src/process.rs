@@ -79,6 +79,22 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The CPU time that it has used, all its threads.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        let stat = stat.expect("/proc of a running child");
+        // Behind the name, which may have spaces: the 14th and 15th field are the 12th and
+        // 13th there.
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+        let fields = fields.expect("a name in /proc").split_whitespace();
+        let ticks = fields.skip(11).take(2).map(|ticks| {
+            let ticks: u64 = ticks.parse().expect("ticks in /proc");
+            ticks
+        });
+        let each = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        Duration::from_nanos(ticks.sum::<u64>() * each)
+    }
+
     /// Resident memory now, in bytes. Panics when it has ended.
     pub fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());

@@ -90,6 +90,11 @@ impl RedisServer {
         self.process.signal(Signal::CONT);
     }
 
+    /// The CPU time that it has used.
+    pub fn cpu(&self) -> Duration {
+        self.process.cpu()
+    }
+
     /// What it has printed.
     pub fn output(&self) -> String {
         self.process.output()

@@ -292,6 +292,11 @@ impl Weir {
         self.process.output()
     }
 
+    /// The CPU time that it has used.
+    pub fn cpu(&self) -> Duration {
+        self.process.cpu()
+    }
+
     /// Resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
         self.process.resident()

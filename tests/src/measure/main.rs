@@ -1,5 +1,6 @@
 //! `weir-measure NAME`: what `cargo xtask measure` runs once it has built it and the node.
 
+mod compress;
 mod memory;
 mod paused;
 mod purge;
@@ -26,6 +27,8 @@ enum What {
     Memory(memory::Options),
     /// Hits in Redis, beside redis-benchmark.
     RedisHit(redis_hit::Options),
+    /// What compression in Redis saves, and what it costs.
+    Compress(compress::Options),
     /// Hits in memory while Redis is frozen, beside those while it is well.
     Paused(paused::Options),
 }
@@ -36,6 +39,7 @@ async fn main() -> Result<()> {
         What::Purge(options) => purge::run(&options).await,
         What::Memory(options) => memory::run(&options).await,
         What::RedisHit(options) => redis_hit::run(&options).await,
+        What::Compress(options) => compress::run(&options).await,
         What::Paused(options) => paused::run(&options).await,
     }
 }

@@ -35,6 +35,11 @@ pub(crate) struct Site {
 impl Site {
     /// Whose bodies have so many bytes. Each begins with the version.
     pub(crate) async fn start(body: usize) -> Result<Self> {
+        Self::of(body, |_| "x".to_owned()).await
+    }
+
+    /// As [`Site::start`]; after the version come the lines that `line` makes of numbers.
+    pub(crate) async fn of(body: usize, line: fn(u64) -> String) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let version = Arc::new(AtomicU64::new(1));
@@ -45,7 +50,7 @@ impl Site {
             while let Ok((stream, _)) = listener.accept().await {
                 let current = Arc::clone(&current);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let answer = answer(request.uri().path(), &current, body);
+                    let answer = answer(request.uri().path(), &current, body, line);
                     async { Ok::<_, Infallible>(answer) }
                 });
                 connections.spawn(async move {
@@ -74,9 +79,19 @@ impl Site {
 }
 
 /// Eight header fields beside the length: what a usual response has.
-fn answer(path: &str, version: &AtomicU64, body: usize) -> Response<Full<Bytes>> {
+fn answer(
+    path: &str,
+    version: &AtomicU64,
+    body: usize,
+    line: fn(u64) -> String,
+) -> Response<Full<Bytes>> {
     let mut text = format!("{} {path} ", version.load(Ordering::Acquire)).into_bytes();
-    text.resize(body.max(text.len()), b'x');
+    let mut number: u64 = path[1..].parse().unwrap_or(0);
+    while text.len() < body {
+        text.extend_from_slice(line(number).as_bytes());
+        number += 1;
+    }
+    text.truncate(body);
     let response = Response::builder()
         .header("content-type", "text/html; charset=utf-8")
         .header("etag", "\"5e1f-5a0b0a1c\"")

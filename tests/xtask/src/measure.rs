@@ -9,12 +9,12 @@ use crate::run;
 /// What `cargo xtask measure` takes.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// purge, memory, redis-hit or paused, and its options; `purge --help` shows them.
+    /// purge, memory, redis-hit, compress or paused, and its options; `purge --help` shows them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<String>,
 }
 
-const TOOLS: [Tool; 2] = [
+const TOOLS: [Tool; 3] = [
     Tool {
         program: "redis-server",
         package: "redis-server",
@@ -22,6 +22,10 @@ const TOOLS: [Tool; 2] = [
     Tool {
         program: "wrk",
         package: "wrk",
+    },
+    Tool {
+        program: "h2load",
+        package: "nghttp2-client",
     },
 ];
 

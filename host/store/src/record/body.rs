@@ -1,9 +1,11 @@
 //! How a body stands in a record: in it, or in chunks beside it; as it is, or compressed.
 
-use std::io::Read;
+use std::cell::RefCell;
+use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
+use zstd::bulk::Decompressor;
 
 use super::RecordError;
 use super::wire::{Input, Output};
@@ -17,6 +19,10 @@ const MAX_BODY: u64 = 1 << 30;
 
 /// The level of zstd that costs least: it is spent on every object that is written.
 const LEVEL: i32 = 1;
+
+/// To no more than so many times its length is a body decompressed into memory that was
+/// asked for before.
+const LIKELY_RATIO: u64 = 16;
 
 const IN_CHUNKS: u8 = 1;
 const COMPRESSED: u8 = 1 << 1;
@@ -188,19 +194,40 @@ impl Chunks {
 /// How many bytes of a record [`Chunks::peek`] needs.
 pub const PEEK_BYTES: usize = super::HEADER_BYTES + 1 + 4 * 8;
 
+thread_local! {
+    /// Making one takes longer than to decompress a page.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn at_once(stored: &[u8], whole: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(stored, whole)
+    })
+}
+
+fn bit_by_bit(stored: &[u8], whole: u64, likely: usize) -> io::Result<Vec<u8>> {
+    let decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+    let mut body = Vec::with_capacity(likely);
+    decoder.take(whole + 1).read_to_end(&mut body)?;
+    Ok(body)
+}
+
 fn decompress(stored: &[u8], whole: u64) -> Result<Bytes, RecordError> {
     const FIELD: RecordError = RecordError::Field("compressed body");
     if whole > MAX_BODY {
         return Err(FIELD);
     }
     // What a record says of a length is not believed before it has come out.
-    let decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(|_| FIELD)?;
-    let mut body =
-        Vec::with_capacity(usize::try_from(whole.min(stored.len() as u64 * 16)).unwrap_or(0));
-    decoder
-        .take(whole + 1)
-        .read_to_end(&mut body)
-        .map_err(|_| FIELD)?;
+    let likely = stored.len() as u64 * LIKELY_RATIO;
+    let body = match usize::try_from(whole) {
+        Ok(whole) if whole as u64 <= likely => at_once(stored, whole),
+        _ => bit_by_bit(stored, whole, usize::try_from(likely).unwrap_or(0)),
+    };
+    let body = body.map_err(|_| FIELD)?;
     if body.len() as u64 != whole {
         return Err(FIELD);
     }

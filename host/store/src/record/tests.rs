@@ -118,20 +118,28 @@ fn a_compressed_body_reads_back_and_one_that_would_not_shrink_stays_as_it_is() {
 
 #[test]
 fn a_compressed_body_is_not_believed_about_its_length() {
-    let object = Object::new(ObjectParts {
-        body: Bytes::from(vec![b'a'; 50_000]),
-        ..full_parts()
-    });
-    let packed = Packed::compressed(&object.body);
-    let record = encode_packed(&object, &packed).to_vec();
-    for lie in [0_u64, 49_999, 50_001, u64::MAX] {
-        let mut forged = record.clone();
-        forged[HEADER_BYTES + 1..HEADER_BYTES + 9].copy_from_slice(&lie.to_le_bytes());
-        assert_eq!(
-            decode(&seal(forged), KEY).err(),
-            Some(RecordError::Field("compressed body")),
-            "{lie}"
-        );
+    // One that shrinks to next to nothing, and one as pages are.
+    let half: Vec<u8> = (0..50_000)
+        .map(|at| fastrand::u8(..) & (at as u8))
+        .collect();
+    for body in [vec![b'a'; 50_000], half] {
+        let object = Object::new(ObjectParts {
+            body: body.into(),
+            ..full_parts()
+        });
+        let packed = Packed::compressed(&object.body);
+        assert!(packed.bytes().len() < 45_000);
+        let record = encode_packed(&object, &packed).to_vec();
+        assert_same(&decode(&seal(record.clone()), KEY).unwrap(), &object);
+        for lie in [0_u64, 49_999, 50_001, u64::MAX] {
+            let mut forged = record.clone();
+            forged[HEADER_BYTES + 1..HEADER_BYTES + 9].copy_from_slice(&lie.to_le_bytes());
+            assert_eq!(
+                decode(&seal(forged), KEY).err(),
+                Some(RecordError::Field("compressed body")),
+                "{lie}"
+            );
+        }
     }
 }
 
