@@ -516,6 +516,44 @@ async fn what_is_asked_for_often_is_renewed_before_it_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failing_origin_is_asked_in_the_background_once_a_second_at_most() {
+    let origin = Origin::start().await;
+    origin.on("/hot", |_| {
+        Reply::ok()
+            .cache("max-age=1, stale-while-revalidate=600")
+            .text("good")
+    });
+    let node = Config::plain(&origin.url()).start().await;
+    node.until_hit("/hot").await;
+    origin.on("/hot", |_| Reply::status(503).text("bad"));
+    let stale = async || {
+        let answer = node.get("/hot").await;
+        assert_eq!(answer.text(), "good");
+        answer.cache().ttl.is_some_and(|ttl| ttl < 0)
+    };
+    until("the end of the lifetime", async || {
+        stale().await.then_some(())
+    })
+    .await;
+    let (before, began) = (origin.count("/hot"), std::time::Instant::now());
+    for _ in 0..300 {
+        assert!(stale().await);
+    }
+    let most = before + 2 + began.elapsed().as_secs() as usize;
+    assert!(
+        origin.count("/hot") <= most,
+        "{} fetches, {most} at most",
+        origin.count("/hot")
+    );
+    // Well again, it is asked for what is stale.
+    origin.on("/hot", |_| Reply::ok().cache("max-age=600").text("new"));
+    until("the new page", async || {
+        (node.get("/hot").await.text() == "new").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_early_refresh_nothing_fresh_is_fetched() {
     let origin = slow_and_short().await;
     let config = Config::plain(&origin.url()).and("[cache]\nearly_refresh = false\n");

@@ -21,6 +21,9 @@ use crate::upstream::Upstream;
 /// What the table of uncacheable keys may take, in bytes.
 const MARKS_BYTES: u64 = 16 << 20;
 
+/// What the table of keys that are being refreshed may take, in bytes.
+const REFRESHING_BYTES: u64 = 1 << 20;
+
 /// The parts of a node that outlive generations.
 #[derive(Debug)]
 pub struct Parts {
@@ -45,6 +48,8 @@ pub struct Node {
     pub(crate) log: Log,
     pub(crate) fills: Fills,
     pub(crate) marks: Marks,
+    /// Keys for which a fetch in the background has begun, and brought nothing yet.
+    pub(crate) refreshing: Marks,
     pub(crate) cache: CacheSettings,
     pub(crate) compressor: Compressor,
     generation: ArcSwap<Generation>,
@@ -75,6 +80,7 @@ impl Node {
                 ..Limits::default()
             }),
             marks: Marks::new(MARKS_BYTES),
+            refreshing: Marks::new(REFRESHING_BYTES),
             clock: parts.clock,
             memory: parts.memory,
             second: parts.second,

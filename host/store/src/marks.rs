@@ -1,4 +1,5 @@
-//! Keys whose answers cannot be stored, remembered briefly.
+//! Keys of which something is remembered briefly: that their answers cannot be stored, or
+//! that they are being refreshed.
 
 use std::fmt;
 use std::time::{Duration, Instant};

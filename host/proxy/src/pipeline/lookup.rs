@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AGE, CONTENT_LENGTH, HeaderValue, RANGE};
 use http::{Method, Response, StatusCode};
@@ -30,6 +31,10 @@ use crate::settings::RedisDown;
 /// How often a request joins another fill after one that did not suit it or was given
 /// up, before it fetches for itself.
 const JOINS: usize = 3;
+
+/// The least time between two fetches in the background for one key, unless the first one
+/// brought an object: a failing origin is not asked again by every hit.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     let plan = Arc::new(plan);
@@ -310,15 +315,20 @@ fn start(
 }
 
 /// RFC 5861 section 3: the client does not wait for it. Whether that began a fetch: one
-/// may be under way.
+/// may be under way, or have failed a moment ago.
 pub(super) fn revalidate_in_background(
     call: &Call,
     plan: &Arc<Plan>,
     object: &Arc<Object>,
 ) -> bool {
+    let refreshing = &call.node.refreshing;
+    if refreshing.is_marked(plan.key.as_str(), 0, call.now) {
+        return false;
+    }
     let Joined::Start(obligation) = join(call, plan) else {
         return false;
     };
+    refreshing.mark(&plan.key, 0, REFRESH_PAUSE, call.now);
     // Its reader is dropped at once: the fill goes on, since it can be stored.
     drop(start(
         call,

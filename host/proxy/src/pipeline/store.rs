@@ -385,6 +385,7 @@ pub(super) fn keep(node: &Node, object: &Arc<Object>, lease: Option<Lease>) {
         }
         return;
     }
+    node.refreshing.lift(object.key.as_str());
     if node.memory.insert(Arc::clone(object)) {
         node.metrics().stored(object.body.len());
     }
