@@ -73,8 +73,10 @@ pub struct Object {
     pub tags: Tags,
     /// Whether it may go to Redis.
     pub shared: bool,
-    /// The log position from before its fetch began.
-    pub position: Position,
+    /// The log position from before its fetch began, but for its time.
+    place: [u64; 3],
+    /// How long before it was received its fetch began, or [`ELSEWHERE`].
+    fetch_lasted: Span,
     /// The [`version`](Position) of the log under which the object was last found
     /// valid; 0 for never. While the log has this version, nothing need be tested.
     pub validated: AtomicU64,
@@ -101,10 +103,13 @@ struct Rare {
     policy: Option<Arc<str>>,
 }
 
+/// How long a fetch of another node lasted.
+const ELSEWHERE: Duration = Duration::MAX;
+
 static NO_VARY: LazyLock<VaryKey> = LazyLock::new(VaryKey::default);
 
 /// What an object costs besides its bytes: its own allocation and the `Arc`, and moka's
-/// entry with its key, its place in three queues, its timer and its share of the hash
+/// entry with its key, its place in two queues and its share of the hash
 /// table. Measured by `tests/footprint.rs`, which fails when it drifts.
 pub(crate) const OVERHEAD: usize = size_of::<Object>() + 400;
 
@@ -114,6 +119,10 @@ impl Object {
     pub fn new(parts: ObjectParts) -> Self {
         let end = parts.freshness.retain_until();
         let leaves_memory_at = parts.memory_until.map_or(end, |until| until.min(end));
+        let fetch_lasted = match parts.position.at == Timestamp::default() {
+            true => ELSEWHERE,
+            false => parts.freshness.received.since(parts.position.at),
+        };
         let url = Some(parts.url).filter(|url| !is_url_of(&parts.key, url));
         let rare = Rare {
             url,
@@ -129,7 +138,12 @@ impl Object {
             body: parts.body,
             tags: parts.tags,
             shared: parts.shared,
-            position: parts.position,
+            place: [
+                parts.position.epoch,
+                parts.position.fleet,
+                parts.position.node,
+            ],
+            fetch_lasted: fetch_lasted.into(),
             validated: AtomicU64::new(0),
             coded: OnceLock::new(),
             freshness: parts.freshness.into(),
@@ -158,7 +172,7 @@ impl Object {
             fetch_took: self.fetch_took(),
             memory_until: self.memory_until(),
             shared: self.shared,
-            position: self.position,
+            position: self.position(),
             policy: self.policy().cloned(),
         }
     }
@@ -195,6 +209,26 @@ impl Object {
     /// When it arrived from its origin, or was confirmed.
     pub fn received(&self) -> Timestamp {
         self.freshness.received
+    }
+
+    /// Gives its position the sequence of this node's own log, which no record has.
+    pub(crate) fn set_node_sequence(&mut self, node: u64) {
+        self.place[2] = node;
+    }
+
+    /// The log position from before its fetch began.
+    pub fn position(&self) -> Position {
+        let [epoch, fleet, node] = self.place;
+        let at = match self.fetch_lasted == ELSEWHERE.into() {
+            true => Timestamp::default(),
+            false => self.received() - self.fetch_lasted.into(),
+        };
+        Position {
+            epoch,
+            fleet,
+            node,
+            at,
+        }
     }
 
     /// How long its origin took to begin its answer.

@@ -127,8 +127,8 @@ fn begin(object: &Object, body: &Packed, fill: Option<u64>, body_bytes: usize) -
     out.bytes(object.key.as_str().as_bytes());
     out.bytes(object.url().as_bytes());
     out.u16(object.status.as_u16());
-    out.u64(object.position.epoch);
-    out.u64(object.position.fleet);
+    out.u64(object.position().epoch);
+    out.u64(object.position().fleet);
     encode_freshness(&mut out, &object.freshness());
     out.u64(
         object
@@ -193,6 +193,8 @@ pub fn read(record: &Bytes, key: &str) -> Result<Decoded, RecordError> {
         epoch: input.u64()?,
         fleet: input.u64()?,
         node: 0,
+        // Another node fetched it, by another clock.
+        at: Timestamp::default(),
     };
     let freshness = decode_freshness(&mut input)?;
     let fetch_took = match version {

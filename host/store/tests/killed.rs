@@ -74,8 +74,8 @@ fn a_node_that_is_killed_loses_no_purge_that_it_acknowledged() {
             };
             let position = Position {
                 epoch: epoch.parse().expect("a number"),
-                fleet: 0,
                 node: node.parse().expect("a number"),
+                ..Position::default()
             };
             acknowledged.push((position, Tags::new([tag]).expect("a tag")));
             if acknowledged.len() == before + wanted {

@@ -117,7 +117,7 @@ pub fn log(data: &[u8]) {
                     }
                 });
                 let applied = log.apply(&entry, NOW);
-                let counts = !matches!(applied, Applied::Known | Applied::OtherEpoch);
+                let counts = matches!(applied, Applied::Next | Applied::Gap | Applied::Diverged);
                 if counts && names_it {
                     dead = dead.max(entry.sequence);
                 }

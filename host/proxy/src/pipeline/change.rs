@@ -106,7 +106,7 @@ pub(super) async fn forward(
 
 async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: Forward) -> Answer {
     let node = &call.node;
-    let since = node.log.position();
+    let since = node.log.began(node.clock.now());
     let fwd = match details.retrieves(&call.head.method) {
         true => Fwd::Bypass,
         false => Fwd::Method,
@@ -336,7 +336,11 @@ fn written_through(
     } = through;
     let limit = node.cache.max_object;
     let done = Box::new(move |body: Bytes| {
-        let object = Arc::new(Object::new(parts_of(&plan, *head, body, receipt.position)));
+        let position = Position {
+            at: since.at,
+            ..receipt.position
+        };
+        let object = Arc::new(Object::new(parts_of(&plan, *head, body, position)));
         let alone =
             node.log
                 .may_write_through(&object.key, &object.url(), &object.tags, since, &receipt);

@@ -412,7 +412,7 @@ fn stored(state: &'static str, object: &Object, now: weir_semantics::Timestamp) 
         stale_while_revalidate_ms: millis(freshness.stale_while_revalidate),
         stale_if_error_ms: millis(freshness.stale_if_error),
         tags: object.tags.iter().map(str::to_owned).collect(),
-        sequence: object.position.fleet,
+        sequence: object.position().fleet,
         policy: object.policy().map(ToString::to_string),
         bytes: object.body.len(),
         coded: object.coded().map_or_else(BTreeMap::new, |coded| {

@@ -32,7 +32,7 @@ pub(super) struct Forwarded {
 /// removes it.
 pub(super) async fn forwarded(call: &Call, plan: &Plan, fwd: Fwd, reason: &str) -> Forwarded {
     let node = &call.node;
-    let position = node.log.position();
+    let position = node.log.began(node.clock.now());
     let request = origin::forwarded(&call.head, Some(plan));
     let request_time = node.clock.now();
     let mut response = match forward::send(call, &request, None).await {

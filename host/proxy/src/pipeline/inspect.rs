@@ -261,7 +261,7 @@ impl Node {
             tags: object.tags.iter().map(str::to_owned).collect(),
             url: object.url().to_string(),
             policy: object.policy().map(ToString::to_string),
-            position: log_position(object.position),
+            position: log_position(object.position()),
             age: freshness.age(now).as_secs_f64(),
             remaining: left(freshness.expires(), now),
             stale_while_revalidate: freshness.stale_while_revalidate.as_secs_f64(),

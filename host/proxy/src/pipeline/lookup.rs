@@ -244,7 +244,7 @@ fn begin(call: &Call, plan: &Plan) -> Begin {
     Begin {
         url: plan.url.clone(),
         tags: plan.tags.clone(),
-        position: call.node.log.position(),
+        position: call.node.log.began(call.node.clock.now()),
     }
 }
 
@@ -264,7 +264,10 @@ fn join(call: &Call, plan: &Plan) -> Joined {
                 let reuse = reuse(&anybody, &head.freshness, None, now);
                 untouched(&head.tags) && !matches!(reuse, Reuse::Revalidate(_))
             };
-            untouched(fill.tags())
+            // What it brings can be as old as its beginning.
+            (log.trusted(call.node.clock.now(), fill.position().at)
+                || call.route.settings.redis_down == RedisDown::Stale)
+                && untouched(fill.tags())
                 && untouched(&plan.tags)
                 && fill.head().is_none_or(|head| may_be_used(&head))
         },
@@ -285,7 +288,7 @@ fn suits_head(call: &Call, plan: &Plan, reader: &Reader, head: &Head) -> bool {
 /// has been tested there, and keeps an older position than the fill.
 fn suits_object(call: &Call, plan: &Plan, reader: &Reader, object: &Object) -> bool {
     let since = reader.fill().position();
-    let fetched_now = object.position == since;
+    let fetched_now = object.position().is_at(since);
     object.suits(&call.head.headers)
         && (!fetched_now
             || call

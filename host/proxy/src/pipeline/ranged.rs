@@ -92,7 +92,7 @@ pub(super) fn from_parts(call: &Call, plan: &Plan) -> Option<Answer> {
 pub(super) async fn fetch(call: &Call, plan: Arc<Plan>, fwd: Fwd) -> Answer {
     let node = &call.node;
     // Before the fetch, so that a purge during it is not missed.
-    let position = node.log.position();
+    let position = node.log.began(node.clock.now());
     let request = origin::forwarded(&call.head, Some(&plan));
     let request_time = node.clock.now();
     let response = match forward::send(call, &request, None).await {
@@ -255,7 +255,7 @@ fn combined(newer: &Partial, older: &Partial) -> Option<Partial> {
         object: Object::new(ObjectParts {
             headers: StoredHeaders::from_map(&headers),
             body: body.freeze(),
-            position: b.position,
+            position: b.position(),
             ..a.to_parts()
         }),
         range: newer.range.clone(),

@@ -63,7 +63,7 @@ fn look_at(segments: &Segments, key: &str, now: Timestamp) -> fjall::Result<Insp
             object: match value {
                 None => Err(RecordError::Checksum),
                 Some(value) => record::decode(&value.body, key).map(|mut object| {
-                    object.position.node = value.node;
+                    object.set_node_sequence(value.node);
                     Box::new(object)
                 }),
             },

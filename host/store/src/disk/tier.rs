@@ -193,7 +193,7 @@ impl Shared {
         }
         match record::decode(&value.body, key) {
             Ok(mut object) => {
-                object.position.node = value.node;
+                object.set_node_sequence(value.node);
                 match self.log.verdict(&object) {
                     Verdict::Dead => Found::Ended,
                     _ => Found::Object(Box::new(object), stored.old),

@@ -241,7 +241,7 @@ impl Worker {
             return false;
         }
         let record = record::encode(object);
-        let value = Value::encode(&name, object.position.node, ends, &record);
+        let value = Value::encode(&name, object.position().node, ends, &record);
         changes.put(name, value, ends);
         if !object.vary().is_empty() {
             self.add_to_index(segments, changes, object, ends);

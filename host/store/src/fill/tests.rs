@@ -8,7 +8,7 @@ use weir_semantics::VaryKey;
 use super::*;
 use crate::headers::StoredHeaders;
 use crate::object::Object;
-use crate::testing::{fresh_for, headers, object, vary};
+use crate::testing::{NOW, fresh_for, headers, object, vary};
 
 pub(super) fn key() -> Key {
     Key::parse("http://a|/x").unwrap()
@@ -392,6 +392,7 @@ fn an_object_of_a_fill_has_all_that_its_head_said() {
         epoch: 1,
         fleet: 2,
         node: 3,
+        at: NOW,
     };
     let begin = || Begin {
         position,
@@ -405,7 +406,7 @@ fn an_object_of_a_fill_has_all_that_its_head_said() {
         tags: Tags::new(["t"]).unwrap(),
         vary: vary("x", &[("x", "1")]),
         shared: false,
-        memory_until: Some(crate::testing::NOW),
+        memory_until: Some(NOW),
         policy: Some("p@1".into()),
         headers: StoredHeaders::from_map(&headers(&[("a", "b")])),
         ..head()
@@ -428,7 +429,7 @@ fn an_object_of_a_fill_has_all_that_its_head_said() {
         (&said.headers, said.freshness)
     );
     assert_eq!(
-        (made.position, made.key.as_str(), &*made.url()),
+        (made.position(), made.key.as_str(), &*made.url()),
         (position, "http://a|/x", "http://a/x")
     );
 }

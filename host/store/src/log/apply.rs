@@ -4,9 +4,12 @@ use std::sync::atomic::Ordering;
 
 use weir_semantics::Timestamp;
 
-use super::fleet::{Entry, EntryMark, Raised, Snapshot, Standing};
+use super::fleet::{Entry, Raised, Snapshot, Standing};
 use super::selector::Selector;
 use super::{Log, State};
+
+/// How many entries are remembered, to know them again.
+const RECENT: usize = 64;
 
 /// What became of an entry of the fleet's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +18,13 @@ pub enum Applied {
     Next,
     /// It had been applied before.
     Known,
+    /// It is older than what has been applied, and not among the last entries, and may be
+    /// one that a failover lost. Whoever has sent it sends it again to find out.
+    Unsure,
     /// It holds from now on, but entries before it are missing: synchronise.
     Gap,
-    /// It holds, but another entry had its sequence: a failover lost that one.
-    /// Synchronise, which begins a new epoch.
+    /// It holds, but another entry had its sequence, or it does not follow on what this
+    /// node knows: a failover lost that. Synchronise, which begins a new epoch.
     Diverged,
     /// It is of another epoch and was left out: synchronise.
     OtherEpoch,
@@ -30,23 +36,26 @@ impl Log {
         self.0.state.read().standing.clone()
     }
 
-    /// Applies one entry of the fleet's log.
+    /// Applies one entry of the fleet's log, while no synchronisation is under way.
     pub fn apply(&self, entry: &Entry, now: Timestamp) -> Applied {
         let mut state = self.0.state.write();
         if entry.epoch != state.standing.epoch {
             return Applied::OtherEpoch;
         }
-        let same_log = state.see(entry.sequence, &entry.mark);
+        let same_log = state.follows(entry);
         if same_log && entry.sequence <= state.standing.applied {
-            return Applied::Known;
+            return match state.recent(entry.sequence) {
+                Some(_) => Applied::Known,
+                None => Applied::Unsure,
+            };
         }
-        for raise in entry.selectors.iter().flat_map(Selector::raises) {
-            state.fleet.raise(&raise, entry.sequence, entry.at, now);
-        }
+        state.raise(entry, now);
         let applied = if !same_log {
             Applied::Diverged
         } else if entry.sequence == state.standing.applied + 1 {
             state.standing.applied = entry.sequence;
+            state.standing.entry = Some(entry.mark.clone());
+            state.remember(entry.sequence, entry.mark.nonce);
             Applied::Next
         } else {
             Applied::Gap
@@ -55,7 +64,17 @@ impl Log {
         applied
     }
 
-    /// Applies a page of counters. The node's standing moves with the last page only.
+    /// Has an entry hold here that Redis has, and what has been applied may cover.
+    pub(super) fn raise(&self, entry: &Entry, now: Timestamp) {
+        let mut state = self.0.state.write();
+        if entry.epoch == state.standing.epoch {
+            state.raise(entry, now);
+            self.changed();
+        }
+    }
+
+    /// Applies a page of counters. The node's standing moves with the last page only:
+    /// Redis has been asked for what this node knew, which must not have changed since.
     pub fn apply_snapshot(&self, snapshot: &Snapshot, now: Timestamp) {
         let mut state = self.0.state.write();
         let renewed = state.standing.epoch != snapshot.epoch;
@@ -63,10 +82,9 @@ impl Log {
             state.fleet.clear();
             state.standing = Standing {
                 epoch: snapshot.epoch,
-                applied: 0,
-                last: None,
+                ..Standing::default()
             };
-            state.last_sequence = 0;
+            state.recent.clear();
         }
         for Raised {
             raise,
@@ -80,9 +98,10 @@ impl Log {
             state.fleet.raise_floor(*bucket, *floor);
         }
         if snapshot.next.is_none() {
-            state.standing.applied = state.standing.applied.max(snapshot.sequence);
+            state.standing.applied = snapshot.sequence;
+            state.standing.entry.clone_from(&snapshot.last);
             if let Some(last) = &snapshot.last {
-                state.see(snapshot.sequence, last);
+                state.remember(snapshot.sequence, last.nonce);
             }
         }
         if renewed || !snapshot.counters.is_empty() || !snapshot.floors.is_empty() {
@@ -105,17 +124,32 @@ impl Log {
 }
 
 impl State {
-    /// Remembers the newest entry that was seen. `false`: another one was seen with this
-    /// sequence.
-    fn see(&mut self, sequence: u64, mark: &EntryMark) -> bool {
-        match &self.standing.last {
-            Some(last) if sequence == self.last_sequence => return last == mark,
-            Some(_) if sequence < self.last_sequence => {}
-            _ => {
-                self.last_sequence = sequence;
-                self.standing.last = Some(mark.clone());
-            }
+    fn raise(&mut self, entry: &Entry, now: Timestamp) {
+        for raise in entry.selectors.iter().flat_map(Selector::raises) {
+            self.fleet.raise(&raise, entry.sequence, entry.at, now);
         }
-        true
+    }
+
+    /// Whether the entry can be of the log that this node knows.
+    fn follows(&self, entry: &Entry) -> bool {
+        if let Some(nonce) = self.recent(entry.sequence) {
+            return nonce == entry.mark.nonce;
+        }
+        let nonce = self.standing.entry.as_ref().map_or(0, |known| known.nonce);
+        entry.sequence != self.standing.applied + 1
+            || entry.previous.is_none_or(|previous| previous == nonce)
+    }
+
+    /// The nonce of the entry with this sequence, if it is one of the last.
+    fn recent(&self, sequence: u64) -> Option<u64> {
+        let found = self.recent.iter().rev().find(|(at, _)| *at == sequence);
+        found.map(|(_, nonce)| *nonce)
+    }
+
+    fn remember(&mut self, sequence: u64, nonce: u64) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((sequence, nonce));
     }
 }

@@ -33,7 +33,7 @@ impl Log {
     /// What the verdict on an object rests on; nothing for a valid one.
     pub fn causes(&self, object: &Object) -> Vec<Cause> {
         let state = self.0.state.read();
-        let position = object.position;
+        let position = object.position();
         if position.epoch != state.standing.epoch {
             return vec![Cause {
                 named: "epoch",

@@ -12,9 +12,6 @@ use super::selector::{Counter, PrefixName, Raise, Selector};
 pub struct Purge {
     /// Random; the fleet's log takes a purge once, however often it is sent.
     pub id: String,
-    /// Random; tells two entries apart that got the same place in the log, because a
-    /// failover lost the first one.
-    pub nonce: u64,
     /// When the node took it, in milliseconds since the Unix epoch.
     pub at: u64,
     /// What it invalidates.
@@ -26,7 +23,6 @@ impl Purge {
     pub fn new(selectors: Vec<Selector>, now: Timestamp) -> Self {
         Self {
             id: format!("{:032x}", fastrand::u128(..)),
-            nonce: fastrand::u64(1..),
             at: now.as_millis(),
             selectors,
         }
@@ -35,6 +31,15 @@ impl Purge {
     /// The bytes that it takes, about.
     pub(crate) fn size(&self) -> usize {
         self.selectors.iter().map(Selector::size).sum::<usize>() + 64
+    }
+
+    /// The counters that it raises, as they are called in Redis.
+    #[doc(hidden)]
+    pub fn members(&self) -> Vec<String> {
+        let mut members: Vec<String> = self.raises().iter().map(Raise::member).collect();
+        members.sort_unstable();
+        members.dedup();
+        members
     }
 
     pub(crate) fn raises(&self) -> Vec<Raise> {
@@ -49,10 +54,12 @@ pub struct Sequenced {
     pub epoch: u64,
     /// The purge's sequence.
     pub sequence: u64,
-    /// The id of its stream entry.
-    pub entry: String,
+    /// Its stream entry.
+    pub entry: EntryMark,
     /// The highest sequence to which one of its counters had been raised before.
     pub earlier: u64,
+    /// The nonce of the entry before it; absent if that is not known.
+    pub previous: Option<u64>,
 }
 
 /// A purge with its place in the log, as the stream tells it.
@@ -64,6 +71,9 @@ pub struct Entry {
     pub sequence: u64,
     /// Which stream entry it is.
     pub mark: EntryMark,
+    /// The nonce of the entry before it, by which a node sees that it follows on what it
+    /// knows; absent if an older version of Weir wrote it.
+    pub previous: Option<u64>,
     /// When it was taken.
     pub at: Timestamp,
     /// What it invalidates.
@@ -75,7 +85,8 @@ pub struct Entry {
 pub struct EntryMark {
     /// The stream entry's id.
     pub id: String,
-    /// [`Purge::nonce`].
+    /// Random, and another one each time that a purge is taken: tells two entries apart that
+    /// got the same place in the log, because a failover lost the first one.
     pub nonce: u64,
 }
 
@@ -86,9 +97,20 @@ pub struct Standing {
     pub epoch: u64,
     /// Every purge up to here has been applied.
     pub applied: u64,
-    /// The highest entry that the node has seen, which the log must still have: if it
-    /// does not, a failover lost it, and a new epoch begins.
-    pub last: Option<EntryMark>,
+    /// The entry of that sequence. The log must still have it: if it does not, a failover
+    /// lost it, and a new epoch begins.
+    pub entry: Option<EntryMark>,
+}
+
+/// Where the log in Redis stood when it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its identity; absent when there is no log.
+    pub epoch: Option<u64>,
+    /// Its last sequence.
+    pub sequence: u64,
+    /// The nonce of its last entry.
+    pub nonce: u64,
 }
 
 /// The counters that are newer than a node, or a page of them.
@@ -109,6 +131,38 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What Redis says: each counter's name, sequence and, if soft, time; and floors by
+    /// bucket.
+    #[doc(hidden)]
+    pub fn read(raised: &[(String, u64, u64)], floors: Vec<(usize, u64)>) -> Self {
+        let counters = raised.iter().map(|(member, sequence, at)| Raised {
+            // A later version may know counters that this one does not.
+            raise: Raise::parse(member).unwrap_or_else(Raise::everything),
+            sequence: *sequence,
+            at: Timestamp::from_millis(*at),
+        });
+        Self {
+            counters: counters.collect(),
+            floors,
+            ..Self::default()
+        }
+    }
+
+    /// What [`Snapshot::read`] reads, in an order of its own.
+    #[doc(hidden)]
+    pub fn raised(&self) -> Vec<(String, u64, u64)> {
+        let of = |it: &Raised| (it.raise.member(), it.sequence, it.at.as_millis());
+        let mut raised: Vec<_> = self.counters.iter().map(of).collect();
+        raised.sort_unstable();
+        raised
+    }
+
+    /// By bucket.
+    #[doc(hidden)]
+    pub fn floors(&self) -> &[(usize, u64)] {
+        &self.floors
+    }
+
     /// Adds the counters that a purge raised.
     pub fn add(&mut self, purge: &Purge, sequence: u64) {
         let at = Timestamp::from_millis(purge.at);
@@ -183,8 +237,8 @@ pub trait Fleet: Send + Sync + std::fmt::Debug {
     async fn purge(&self, purge: &Purge) -> Result<Sequenced, FleetUnavailable>;
 
     /// Tells what is newer than `since`, or everything if the log is of another epoch
-    /// than `have`. Begins a new epoch if there is no log, or if it lost the entry that
-    /// `have` ends with, or is behind `have`.
+    /// than `have`. Begins a new epoch if there is no log, if it lost the entry that `have`
+    /// names, or if it is of an epoch before that of `have`.
     ///
     /// # Errors
     /// [`FleetUnavailable`].

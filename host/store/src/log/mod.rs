@@ -10,6 +10,7 @@
 //! module does no I/O of its own: what the fleet's log says arrives through [`Fleet`],
 //! and what is kept goes through [`Journal`], so that a simulator can drive it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use weir_semantics::Timestamp;
 use crate::{Key, Object, Position, Tags};
 
 mod apply;
+mod bearings;
 mod causes;
 mod fleet;
 mod journal;
@@ -34,8 +36,11 @@ mod sync;
 mod timeline;
 
 pub use apply::Applied;
+pub use bearings::Bearings;
 pub use causes::Cause;
-pub use fleet::{Entry, EntryMark, Fleet, FleetUnavailable, Purge, Sequenced, Snapshot, Standing};
+pub use fleet::{
+    Entry, EntryMark, Fleet, FleetUnavailable, Purge, Seen, Sequenced, Snapshot, Standing,
+};
 pub use journal::{Journal, JournalError, Written};
 pub use receipt::{Receipt, Scope};
 pub use selector::{MAX_PREFIX_BYTES, Selector, Target};
@@ -106,8 +111,9 @@ struct Inner {
     pending: Mutex<Pending>,
     /// How many times the journal could not be written.
     unwritten: AtomicU64,
-    /// One synchronisation at a time; the others wait for what it finds.
-    flight: tokio::sync::Mutex<()>,
+    /// Held while the standing moves: nothing may be applied between what Redis is asked
+    /// and what it says, or a failover in between would not be noticed.
+    turn: tokio::sync::Mutex<()>,
     /// Told when the fleet's log has been read in full for the first time in its epoch.
     joined: tokio::sync::Notify,
 }
@@ -115,8 +121,8 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     standing: Standing,
-    /// The sequence of `standing.last`.
-    last_sequence: u64,
+    /// The last entries that were applied: sequence and nonce.
+    recent: VecDeque<(u64, u64)>,
     fleet: Table,
     node_sequence: u64,
     /// Purges that Redis has not taken. Without Redis: all.
@@ -139,12 +145,21 @@ impl Log {
             fleet,
             pending: Mutex::new(pending),
             unwritten: AtomicU64::new(0),
-            flight: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             joined: tokio::sync::Notify::new(),
         }))
     }
 
-    /// Where the log stands: read it before a fetch begins, and give it to the object.
+    /// Where the log stands: read it before a fetch begins, at `now`, and give it to the
+    /// object.
+    pub fn began(&self, now: Timestamp) -> Position {
+        Position {
+            at: now,
+            ..self.position()
+        }
+    }
+
+    /// Where the log stands.
     pub fn position(&self) -> Position {
         self.0.state.read().position()
     }
@@ -167,7 +182,7 @@ impl Log {
             .0
             .state
             .read()
-            .verdict(&Subject::of(object), object.position);
+            .verdict(&Subject::of(object), object.position());
         if verdict == Verdict::Valid {
             object.validated.store(version, Ordering::Release);
         }
@@ -200,12 +215,13 @@ impl Log {
     }
 
     /// Whether memory may answer without asking Redis first: this node is alone, or had
-    /// word from the fleet within the coherence window, or fetched the object within it.
-    pub fn trusted(&self, now: Timestamp, fetched_at: Timestamp) -> bool {
+    /// word from the fleet within the coherence window, or within it began to fetch the
+    /// object, at [`Position::at`].
+    pub fn trusted(&self, now: Timestamp, fetch: Timestamp) -> bool {
         let window = self.0.limits.coherence_window;
         self.0.fleet.is_none()
             || now.since(self.last_contact()) <= window
-            || now.since(fetched_at) <= window
+            || now.since(fetch) <= window
     }
 
     /// When the fleet's log was last known to have been applied in full; the Unix epoch
@@ -249,7 +265,7 @@ impl State {
     fn new(limits: Limits) -> Self {
         Self {
             standing: Standing::default(),
-            last_sequence: 0,
+            recent: VecDeque::new(),
             fleet: Table::new(limits),
             node_sequence: 0,
             node: Table::new(limits),
@@ -261,6 +277,7 @@ impl State {
             epoch: self.standing.epoch,
             fleet: self.standing.applied,
             node: self.node_sequence,
+            at: Timestamp::default(),
         }
     }
 

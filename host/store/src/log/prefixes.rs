@@ -76,7 +76,8 @@ impl Prefixes {
                 map.iter()
                     .map(move |(prefix, entry)| (scope, prefix, entry))
             })
-            .min_by_key(|(_, _, entry)| entry.mark.newest())?;
+            // Of equals always the same one, whatever the order of the map.
+            .min_by_key(|(scope, _, entry)| (entry.mark.newest(), **scope))?;
         let prefix = prefix.clone();
         let map = self.scopes.get_mut(&scope)?;
         let entry = map.remove(&prefix)?;

@@ -1,6 +1,7 @@
 //! What a purge answers.
 
 use serde::Serialize;
+use weir_semantics::Timestamp;
 
 use crate::Position;
 
@@ -49,6 +50,7 @@ impl Receipt {
             } else {
                 self.position.node
             },
+            at: Timestamp::default(),
         }
     }
 }

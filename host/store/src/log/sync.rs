@@ -1,9 +1,13 @@
 //! The steps that need the fleet: purging, catching up, and sending what was kept.
 
+use std::sync::Arc;
+
+use tokio::sync::MutexGuard;
 use weir_semantics::Timestamp;
 
 use super::apply::Applied;
-use super::fleet::{Entry, EntryMark, FleetUnavailable, Purge, Sequenced};
+use super::bearings::Bearings;
+use super::fleet::{Entry, Fleet, FleetUnavailable, Purge, Seen, Sequenced};
 use super::receipt::{Receipt, Scope};
 use super::selector::Selector;
 use super::{Log, Position};
@@ -13,6 +17,9 @@ const MAX_SELECTORS: usize = 1_000;
 
 /// How many bytes of selectors go into one purge.
 const MAX_SELECTOR_BYTES: usize = 256 * 1_024;
+
+/// How often a purge is sent while Redis fails over, before it is kept here.
+const ROUNDS: usize = 3;
 
 impl Log {
     /// Invalidates. It holds on this node when this returns, and in the fleet as the
@@ -41,94 +48,169 @@ impl Log {
             position,
             earlier: Position {
                 epoch: position.epoch,
-                fleet: 0,
-                node: 0,
+                ..Position::default()
             },
         }
     }
 
     async fn purge(&self, purge: Purge, now: Timestamp) -> Receipt {
-        let taken = match &self.0.fleet {
-            Some(fleet) => fleet.purge(&purge).await.ok(),
-            None => None,
-        };
-        let Some(sequenced) = taken else {
-            let raises = purge.raises();
-            let known = self.0.state.read().fleet.highest(&raises);
-            let kept = self.keep(purge, now);
-            let (position, earlier) = (kept.position, kept.earlier);
-            return Receipt {
-                sequence: None,
-                scope: Scope::Node,
-                durable: self.written(kept).await,
-                position,
-                earlier: Position {
-                    epoch: position.epoch,
-                    fleet: known,
-                    node: earlier,
-                },
-            };
-        };
-        let earlier_here = self.0.state.read().node.highest(&purge.raises());
-        let entry = entry(&purge, &sequenced);
-        match self.apply(&entry, now) {
-            Applied::Next | Applied::Known => {}
-            Applied::Gap => {
-                // It holds here already. Until the missing ones are known, a new object
-                // would get a position before this purge, and die of it at once.
-                let _ = self.synchronise(sequenced.sequence, now).await;
-            }
-            // It holds here too, and whoever follows the log finds out by itself.
-            Applied::Diverged => drop(self.synchronise(0, now).await),
-            Applied::OtherEpoch => {
-                if self.synchronise(0, now).await.is_err() {
-                    // Redis has it, so that the disk need not be waited for.
-                    drop(self.keep(purge, now));
-                }
-            }
+        if let Some(receipt) = self.purge_fleet(&purge, now).await {
+            return receipt;
         }
-        let node = self.position().node;
+        let known = self.0.state.read().fleet.highest(&purge.raises());
+        let kept = self.keep(purge, now);
+        let (position, earlier) = (kept.position, kept.earlier);
         Receipt {
-            sequence: Some(sequenced.sequence),
-            scope: Scope::Fleet,
-            durable: true,
-            position: Position {
-                epoch: sequenced.epoch,
-                fleet: sequenced.sequence,
-                node,
-            },
+            sequence: None,
+            scope: Scope::Node,
+            durable: self.written(kept).await,
+            position,
             earlier: Position {
-                epoch: sequenced.epoch,
-                fleet: sequenced.earlier,
-                node: earlier_here,
+                epoch: position.epoch,
+                fleet: known,
+                node: earlier,
+                at: Timestamp::default(),
             },
         }
     }
 
-    /// Applies everything that the fleet's log has, as it is at `now` or later. With
-    /// `wanted` other than 0, that sequence of the present epoch is enough, if someone
-    /// else brought it meanwhile.
+    /// Has Redis take a purge, and lets it hold here. `None`: one of the two failed, and
+    /// it is to be kept, which is no harm if Redis has it.
+    async fn purge_fleet(&self, purge: &Purge, now: Timestamp) -> Option<Receipt> {
+        let fleet = self.0.fleet.as_ref()?;
+        let mut sequenced = fleet.purge(purge).await.ok()?;
+        for _ in 0..ROUNDS {
+            let earlier_here = self.0.state.read().node.highest(&purge.raises());
+            match self.take_in(fleet, purge, &sequenced, now).await.ok()? {
+                Some(again) => sequenced = again,
+                None => return Some(self.receipt(&sequenced, earlier_here)),
+            }
+        }
+        None
+    }
+
+    fn receipt(&self, sequenced: &Sequenced, earlier_here: u64) -> Receipt {
+        let in_fleet = |fleet, node| Position {
+            epoch: sequenced.epoch,
+            fleet,
+            node,
+            at: Timestamp::default(),
+        };
+        Receipt {
+            sequence: Some(sequenced.sequence),
+            scope: Scope::Fleet,
+            durable: true,
+            position: in_fleet(sequenced.sequence, self.position().node),
+            earlier: in_fleet(sequenced.earlier, earlier_here),
+        }
+    }
+
+    /// Applies a purge that Redis took. `Some`: Redis has been failed over meanwhile, and
+    /// took it once more.
+    async fn take_in(
+        &self,
+        fleet: &Arc<dyn Fleet>,
+        purge: &Purge,
+        sequenced: &Sequenced,
+        now: Timestamp,
+    ) -> Result<Option<Sequenced>, FleetUnavailable> {
+        let entry = entry(purge, sequenced);
+        let applied = {
+            let turn = self.0.turn.lock().await;
+            match self.apply(&entry, now) {
+                Applied::Gap | Applied::Diverged | Applied::OtherEpoch => {
+                    self.read_fleet(fleet, now, &turn).await?;
+                    self.apply(&entry, now)
+                }
+                applied => applied,
+            }
+        };
+        if matches!(applied, Applied::Next | Applied::Known) {
+            return Ok(None);
+        }
+        // Either others have purged since, or the answer is from before a failover.
+        let again = fleet.purge(purge).await?;
+        if applied != Applied::Unsure || again != *sequenced {
+            return Ok(Some(again));
+        }
+        self.raise(&entry, now);
+        Ok(None)
+    }
+
+    /// Applies everything that the fleet's log has, as it is at `now` or later.
     ///
     /// # Errors
     /// [`FleetUnavailable`], also if this node is alone.
-    pub async fn synchronise(&self, wanted: u64, now: Timestamp) -> Result<(), FleetUnavailable> {
+    pub async fn synchronise(&self, now: Timestamp) -> Result<(), FleetUnavailable> {
         let fleet = self.0.fleet.as_ref().ok_or(FleetUnavailable)?;
-        let epoch = self.standing().epoch;
-        let _flight = self.0.flight.lock().await;
-        let standing = self.standing();
-        // Whoever had the lock may have brought what is wanted.
-        if standing.epoch == epoch && standing.applied >= wanted && wanted > 0 {
+        let turn = self.0.turn.lock().await;
+        self.read_fleet(fleet, now, &turn).await
+    }
+
+    /// Applies everything that the fleet's log had at `now`. Of those who wait for that
+    /// together, few ask Redis.
+    ///
+    /// # Errors
+    /// [`FleetUnavailable`], also if this node is alone.
+    pub async fn catch_up(&self, now: Timestamp) -> Result<(), FleetUnavailable> {
+        let fleet = self.0.fleet.as_ref().ok_or(FleetUnavailable)?;
+        let turn = self.0.turn.lock().await;
+        // Someone asked in a later millisecond.
+        if self.last_contact() > now {
             return Ok(());
         }
-        let mut since = standing.applied;
+        self.read_fleet(fleet, now, &turn).await
+    }
+
+    /// Applies what was read from the fleet's stream by one who had asked at `began`, after
+    /// `before` had been taken, and then `seen` where the log stands. `true`: there was
+    /// more than that, which has been applied too; go on from [`Standing::entry`].
+    ///
+    /// # Errors
+    /// [`FleetUnavailable`], also if this node is alone.
+    pub async fn follow(
+        &self,
+        entries: &[Entry],
+        before: Bearings,
+        seen: Seen,
+        began: Timestamp,
+    ) -> Result<bool, FleetUnavailable> {
+        let fleet = self.0.fleet.as_ref().ok_or(FleetUnavailable)?;
+        let turn = self.0.turn.lock().await;
+        let mut complete = true;
+        for entry in entries {
+            complete &= match self.apply(entry, began) {
+                // Whether it is the same log is confirmed below.
+                Applied::Next | Applied::Known | Applied::Unsure => true,
+                Applied::Gap | Applied::Diverged | Applied::OtherEpoch => false,
+            };
+        }
+        if complete && self.confirm(before, seen, began) {
+            return Ok(false);
+        }
+        self.read_fleet(fleet, began, &turn).await?;
+        Ok(true)
+    }
+
+    /// One after the other, which the guard stands for.
+    async fn read_fleet(
+        &self,
+        fleet: &Arc<dyn Fleet>,
+        now: Timestamp,
+        _turn: &MutexGuard<'_, ()>,
+    ) -> Result<(), FleetUnavailable> {
+        let mut have = self.standing();
+        let mut since = have.applied;
         loop {
-            let have = self.standing();
             let snapshot = fleet.snapshot(&have, since).await?;
             self.apply_snapshot(&snapshot, now);
             match snapshot.next {
                 Some(next) => since = next,
                 None => break,
             }
+            // The next page must be of the same log, also if that fails over in between.
+            have = self.standing();
+            have.entry = snapshot.last.or(have.entry);
         }
         self.contact(now);
         Ok(())
@@ -146,10 +228,9 @@ impl Log {
             let Some(purge) = self.0.pending.lock().first().cloned() else {
                 return Ok(sent);
             };
-            let sequenced = fleet.purge(&purge).await?;
-            match self.apply(&entry(&purge, &sequenced), now) {
-                Applied::Next | Applied::Known | Applied::Gap => {}
-                Applied::Diverged | Applied::OtherEpoch => self.synchronise(0, now).await?,
+            let mut sequenced = fleet.purge(&purge).await?;
+            while let Some(again) = self.take_in(fleet, &purge, &sequenced, now).await? {
+                sequenced = again;
             }
             self.taken(&purge.id);
             sent += 1;
@@ -174,6 +255,7 @@ impl Receipt {
                 epoch: next.earlier.epoch,
                 fleet: self.earlier.fleet.max(next.earlier.fleet),
                 node: self.earlier.node.max(next.earlier.node),
+                at: Timestamp::default(),
             },
         }
     }
@@ -183,10 +265,8 @@ fn entry(purge: &Purge, sequenced: &Sequenced) -> Entry {
     Entry {
         epoch: sequenced.epoch,
         sequence: sequenced.sequence,
-        mark: EntryMark {
-            id: sequenced.entry.clone(),
-            nonce: purge.nonce,
-        },
+        mark: sequenced.entry.clone(),
+        previous: sequenced.previous,
         at: Timestamp::from_millis(purge.at),
         selectors: purge.selectors.clone(),
     }

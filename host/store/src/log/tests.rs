@@ -60,8 +60,12 @@ impl Fleet for Simulated {
         Ok(Sequenced {
             epoch: taken.0,
             sequence: at as u64 + 1,
-            entry: format!("{}-0", at + 1),
+            entry: EntryMark {
+                id: format!("{}-0", at + 1),
+                nonce: at as u64 + 1,
+            },
             earlier: earlier.map(|(sequence, _)| sequence).max().unwrap_or(0),
+            previous: None,
         })
     }
 
@@ -90,7 +94,7 @@ pub(super) fn alone() -> Log {
 
 async fn node(fleet: &Arc<Simulated>) -> Log {
     let log = Log::new(Limits::default(), Some(Arc::clone(fleet) as Arc<dyn Fleet>));
-    let _ = log.synchronise(0, NOW).await;
+    let _ = log.synchronise(NOW).await;
     log
 }
 
@@ -270,7 +274,7 @@ async fn a_purge_reaches_the_other_node_through_entries_or_counters() {
         .await;
     assert_eq!((receipt.sequence, receipt.scope), (Some(1), Scope::Fleet));
     assert_eq!(two.verdict(&object), Verdict::Valid);
-    two.synchronise(0, NOW).await.unwrap();
+    two.synchronise(NOW).await.unwrap();
     assert_eq!(two.verdict(&object), Verdict::Dead);
 }
 
@@ -286,6 +290,7 @@ async fn an_entry_after_a_gap_holds_at_once_but_does_not_move_the_position() {
             id: "5-0".into(),
             nonce: 1,
         },
+        previous: None,
         at: NOW,
         selectors: vec![Selector::new(Target::Tag("team".into()))],
     };
@@ -328,7 +333,7 @@ async fn purges_from_while_the_fleet_was_away_are_sent_once_in_order() {
         .map(|it| it.selectors[0].target.clone())
         .collect();
     assert_eq!(sent, [Target::Tag("team".into()), Target::Tag("x".into())]);
-    two.synchronise(0, NOW).await.unwrap();
+    two.synchronise(NOW).await.unwrap();
     assert_eq!(two.verdict(&there), Verdict::Dead);
     // What was read from Redis has no position in the node's own log.
     let fresh = Position {
@@ -346,7 +351,7 @@ async fn too_many_pending_purges_become_one_of_everything() {
         ..Limits::default()
     };
     let log = Log::new(limits, Some(Arc::clone(&fleet) as Arc<dyn Fleet>));
-    log.synchronise(0, NOW).await.unwrap();
+    log.synchronise(NOW).await.unwrap();
     let object = profile("a.example", log.position());
     fleet.go_away(true);
     for at in 0..=10 {
@@ -369,7 +374,7 @@ async fn a_new_epoch_kills_everything_from_before() {
     let log = node(&fleet).await;
     let object = profile("a.example", log.position());
     *fleet.taken.lock() = (8, Vec::new());
-    log.synchronise(0, NOW).await.unwrap();
+    log.synchronise(NOW).await.unwrap();
     assert_eq!(log.verdict(&object), Verdict::Dead);
     assert_eq!(log.position().epoch, 8);
 }
@@ -394,24 +399,103 @@ async fn a_purge_that_finds_a_new_epoch_takes_the_node_there() {
 #[tokio::test]
 async fn two_entries_with_one_sequence_are_two_logs() {
     let log = node(&Simulated::new()).await;
-    let entry = |id: &str| Entry {
+    let entry = |id: &str, nonce| Entry {
         epoch: 7,
         sequence: 1,
         mark: EntryMark {
             id: id.into(),
-            nonce: 1,
+            nonce,
         },
+        previous: None,
         at: NOW,
         selectors: Vec::new(),
     };
-    assert_eq!(log.apply(&entry("1-0"), NOW), Applied::Next);
-    assert_eq!(log.apply(&entry("1-0"), NOW), Applied::Known);
-    assert_eq!(log.apply(&entry("2-0"), NOW), Applied::Diverged);
+    assert_eq!(log.apply(&entry("1-0", 1), NOW), Applied::Next);
+    assert_eq!(log.apply(&entry("1-0", 1), NOW), Applied::Known);
+    assert_eq!(log.apply(&entry("2-0", 2), NOW), Applied::Diverged);
     assert_eq!(
-        log.standing().last.unwrap().id,
+        log.standing().entry.unwrap().id,
         "1-0",
         "what the log must be asked for"
     );
+}
+
+/// A failover lost a purge, and another one took its place: the sequence is the same.
+#[tokio::test]
+async fn a_log_that_ends_with_another_entry_is_not_the_one_that_was_followed() {
+    let log = node(&Simulated::new()).await;
+    let entry = Entry {
+        epoch: 7,
+        sequence: 1,
+        mark: EntryMark {
+            id: "1-0".into(),
+            nonce: 5,
+        },
+        previous: None,
+        at: NOW,
+        selectors: Vec::new(),
+    };
+    log.apply(&entry, NOW);
+    let seen = |nonce| Seen {
+        epoch: Some(7),
+        sequence: 1,
+        nonce,
+    };
+    let later = NOW + Duration::from_secs(1);
+    assert!(!log.confirm(log.bearings(), seen(6), later));
+    assert_eq!(log.last_contact(), NOW);
+    assert!(log.confirm(log.bearings(), seen(5), later));
+    assert_eq!(log.last_contact(), later);
+}
+
+/// A Redis that has been failed over since it told its counters.
+#[derive(Debug)]
+struct FailedOver;
+
+#[async_trait]
+impl Fleet for FailedOver {
+    async fn purge(&self, _: &Purge) -> Result<Sequenced, FleetUnavailable> {
+        Ok(Sequenced {
+            epoch: 7,
+            sequence: 5,
+            entry: EntryMark {
+                id: "9-0".into(),
+                nonce: 9,
+            },
+            earlier: 0,
+            previous: Some(4),
+        })
+    }
+
+    async fn snapshot(&self, _: &Standing, _: u64) -> Result<Snapshot, FleetUnavailable> {
+        Ok(Snapshot {
+            epoch: 7,
+            sequence: 7,
+            last: Some(EntryMark {
+                id: "7-0".into(),
+                nonce: 7,
+            }),
+            ..Snapshot::default()
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_purge_holds_here_also_if_redis_took_it_before_the_place_that_is_known() {
+    let log = Log::new(Limits::default(), Some(Arc::new(FailedOver)));
+    log.synchronise(NOW).await.unwrap();
+    let old = Position {
+        epoch: 7,
+        fleet: 4,
+        ..Position::default()
+    };
+    let object = profile("a.example", old);
+    assert_eq!(log.verdict(&object), Verdict::Valid);
+    let receipt = log
+        .invalidate(&[Selector::new(Target::Tag("team".into()))], NOW)
+        .await;
+    assert_eq!(receipt.scope, Scope::Fleet);
+    assert_eq!(log.verdict(&object), Verdict::Dead);
 }
 
 #[tokio::test]
@@ -557,7 +641,7 @@ proptest! {
                     }
                     Step::Away(away) => fleet.go_away(away),
                     Step::Replay(at) => drop(nodes[at].replay(NOW).await),
-                    Step::Synchronise(at) => drop(nodes[at].synchronise(0, NOW).await),
+                    Step::Synchronise(at) => drop(nodes[at].synchronise(NOW).await),
                 }
                 for (home, object, since) in &objects {
                     let acknowledged = since.iter().filter(|(at, _)| at == home);
@@ -569,12 +653,13 @@ proptest! {
                 node.replay(NOW).await.unwrap();
             }
             for (at, node) in nodes.iter().enumerate() {
-                node.synchronise(0, NOW).await.unwrap();
+                node.synchronise(NOW).await.unwrap();
                 for (home, object, since) in &mut objects {
                     if at != *home {
                         // As it arrives by way of Redis.
-                        object.position.node = 0;
-                        object.validated.store(0, Ordering::Release);
+                        let mut parts = object.to_parts();
+                        parts.position.node = 0;
+                        *object = Object::new(parts);
                     }
                     check(node, object, since.iter())?;
                 }

@@ -229,9 +229,9 @@ fn implies(a: &VaryKey, b: &VaryKey) -> bool {
 /// Did `a` begin after `b`? By the log, since its positions cannot be set like a clock;
 /// by the time of arrival only where the log did not move between them.
 fn is_later(a: &Object, b: &Object) -> bool {
-    let (p, q) = (a.position, b.position);
+    let (p, q) = (a.position(), b.position());
     if p.epoch != q.epoch || q.fleet > p.fleet || q.node > p.node {
         return false;
     }
-    p != q || a.received() > b.received()
+    !p.is_at(q) || a.received() > b.received()
 }

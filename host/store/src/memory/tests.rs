@@ -88,6 +88,7 @@ fn an_object_from_before_does_not_replace_a_later_one() {
         epoch: 1,
         fleet,
         node,
+        at: NOW,
     };
     let put = |tier: &MemoryTier, position, body| {
         tier.insert(Arc::new(Object::new(ObjectParts {

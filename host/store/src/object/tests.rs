@@ -84,3 +84,16 @@ fn a_time_without_end_is_kept_as_the_longest() {
     let longest = Duration::from(Span::from(Duration::MAX));
     assert_eq!(longest, Duration::from_secs(u64::from(u32::MAX >> 1)));
 }
+
+#[test]
+fn it_knows_when_its_fetch_began_or_that_another_node_fetched_it() {
+    let begun = |at| {
+        let mut parts = parts("http://h|/", "");
+        parts.freshness.received = Timestamp::from_secs(5_000);
+        parts.position.at = at;
+        Object::new(parts).position().at
+    };
+    for at in [0, 1, 4_999_999, 5_000_000].map(Timestamp::from_millis) {
+        assert_eq!(begun(at), at);
+    }
+}

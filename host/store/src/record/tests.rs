@@ -48,6 +48,7 @@ fn full_parts() -> ObjectParts {
             epoch: 0x0123_4567_89ab_cdef,
             fleet: 77,
             node: 5,
+            at: NOW,
         },
         policy: Some("charity@0123456789ab".into()),
         ..parts(KEY, "{\"name\":\"Ada\"}")
@@ -66,10 +67,11 @@ fn assert_same(read: &Object, written: &Object) {
     assert_eq!(read.freshness(), written.freshness());
     assert_eq!(read.memory_until(), written.memory_until());
     assert_eq!(
-        read.position,
+        read.position(),
         Position {
             node: 0,
-            ..written.position
+            at: Timestamp::default(),
+            ..written.position()
         }
     );
     assert_eq!(read.policy(), written.policy());
@@ -272,7 +274,7 @@ fn objects() -> impl Strategy<Value = Object> {
                 position: Position {
                     epoch: position.0,
                     fleet: position.1,
-                    node: 0,
+                    ..Position::default()
                 },
                 ..base
             })

@@ -13,8 +13,7 @@ use super::client::Client;
 use super::error::CallError;
 use super::keys::Keys;
 use super::link::Link;
-use crate::Position;
-use crate::log::{Applied, Entry, EntryMark, FleetUnavailable, Log, Selector, Target};
+use crate::log::{Entry, EntryMark, FleetUnavailable, Log, Seen, Selector, Target};
 
 /// How many entries are read in one step.
 const ENTRIES: usize = 512;
@@ -95,47 +94,26 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, SessionEnd> {
         // Whatever happened while the connection was away: read the counters again.
-        let mut cursor = self.synchronise().await?;
+        self.log.synchronise(self.client.now()).await?;
+        let mut cursor = self.cursor();
         *backoff = Backoff::new();
         loop {
             self.replay().await?;
-            let (before, began) = (self.log.position(), self.client.now());
-            let (entries, epoch, sequence) = self.next(link, &cursor).await?;
-            let mut complete = true;
-            for stream_entry in entries {
-                let entry = read(&stream_entry);
-                complete &= match self.log.apply(&entry, began) {
-                    Applied::Next | Applied::Known => true,
-                    Applied::Gap | Applied::Diverged | Applied::OtherEpoch => false,
-                };
-                cursor = stream_entry.id;
-            }
-            if complete && self.is_current(before, epoch, sequence) {
-                self.log.contact(began);
-            } else {
-                cursor = self.synchronise().await?;
+            let (before, began) = (self.log.bearings(), self.client.now());
+            let (entries, seen) = self.next(link, &cursor).await?;
+            let entries: Vec<Entry> = entries.iter().map(read).collect();
+            if self.log.follow(&entries, before, seen, began).await? {
+                cursor = self.cursor();
+            } else if let Some(last) = entries.last() {
+                cursor.clone_from(&last.mark.id);
             }
         }
     }
 
-    /// Whether nothing is missing here that was in the log when `epoch` and `sequence`
-    /// were read, which was after `before`.
-    fn is_current(&self, before: Position, epoch: Option<u64>, sequence: u64) -> bool {
-        let here = self.log.position();
-        epoch == Some(here.epoch)
-            && sequence <= here.fleet
-            // A log that is behind what was known lost entries, unless it is a new one.
-            && (sequence >= before.fleet || before.epoch != here.epoch)
-    }
-
-    /// Returns the entry to follow from.
-    async fn synchronise(&self) -> Result<String, SessionEnd> {
-        self.log.synchronise(0, self.client.now()).await?;
-        Ok(self
-            .log
-            .standing()
-            .last
-            .map_or_else(|| "0-0".to_owned(), |last| last.id))
+    /// The entry to follow from.
+    fn cursor(&self) -> String {
+        let entry = self.log.standing().entry;
+        entry.map_or_else(|| "0-0".to_owned(), |entry| entry.id)
     }
 
     async fn replay(&self) -> Result<(), SessionEnd> {
@@ -153,11 +131,7 @@ impl Follower {
 
     /// The entries after `cursor`, waiting for one if there is none, and after them where
     /// the log stands: a log that was flushed is silent.
-    async fn next(
-        &self,
-        link: &Link,
-        cursor: &str,
-    ) -> Result<(Vec<StreamId>, Option<u64>, u64), SessionEnd> {
+    async fn next(&self, link: &Link, cursor: &str) -> Result<(Vec<StreamId>, Seen), SessionEnd> {
         let block = u64::try_from(self.block.as_millis())
             .unwrap_or(1_000)
             .max(1);
@@ -175,9 +149,11 @@ impl Follower {
             .cmd("HMGET")
             .arg(self.keys.state())
             .arg("epoch")
-            .arg("sequence");
+            .arg("sequence")
+            .arg("nonce");
         let limit = self.block + self.client.background();
-        let (reply, (epoch, sequence)): (Option<StreamReadReply>, (Option<u64>, Option<u64>)) =
+        type State = (Option<u64>, Option<u64>, Option<u64>);
+        let (reply, (epoch, sequence, nonce)): (Option<StreamReadReply>, State) =
             timeout(limit, pipeline.query_async(&mut link.connection()))
                 .await
                 .map_err(|_| CallError::Deadline(limit))??;
@@ -185,7 +161,12 @@ impl Follower {
             .into_iter()
             .flat_map(|reply| reply.keys)
             .flat_map(|key| key.ids);
-        Ok((entries.collect(), epoch, sequence.unwrap_or(0)))
+        let seen = Seen {
+            epoch,
+            sequence: sequence.unwrap_or(0),
+            nonce: nonce.unwrap_or(0),
+        };
+        Ok((entries.collect(), seen))
     }
 }
 
@@ -240,6 +221,7 @@ pub(super) fn read(entry: &StreamId) -> Entry {
             id: entry.id.clone(),
             nonce: number("n"),
         },
+        previous: fields.contains_key("b").then(|| number("b")),
         at: Timestamp::from_millis(number("t")),
         selectors: selectors.unwrap_or_else(|| vec![Selector::new(Target::All)]),
     }

@@ -44,7 +44,7 @@ pub use lease::{Lease, Leased, Next, Waiting};
 pub use state::RedisState;
 pub use stats::{PoolState, RedisStats};
 
-use crate::log::{Limits, Log};
+use crate::log::{Fleet, Limits, Log};
 use crate::variants;
 use crate::{Clock, Object};
 use client::Client;
@@ -53,6 +53,26 @@ use keys::Keys;
 use sequencer::Sequencer;
 use tier::Tier;
 use writer::Writer;
+
+/// The log in Redis and nothing else, for comparing a model with it.
+///
+/// # Errors
+/// As [`Redis::start`].
+#[doc(hidden)]
+pub fn fleet(
+    config: &RedisConfig,
+    limits: Limits,
+    clock: &Clock,
+) -> Result<Arc<dyn Fleet>, ConfigError> {
+    let keys = Keys::new(&config.prefix);
+    let client = Client::start(config, &keys.state(), clock)?;
+    Ok(Arc::new(Sequencer::new(
+        client,
+        keys,
+        limits,
+        config.stream_entries,
+    )))
+}
 
 /// The Redis tier of a node. Dropping it ends its tasks.
 #[derive(Debug)]

@@ -4,13 +4,12 @@ use std::sync::LazyLock;
 
 use ::redis::{RedisError, Script};
 use async_trait::async_trait;
-use weir_semantics::Timestamp;
 
 use super::client::{Client, Patience};
 use super::error::CallError;
 use super::keys::Keys;
 use crate::log::{
-    EntryMark, Fleet, FleetUnavailable, Limits, Purge, Raise, Raised, Sequenced, Snapshot, Standing,
+    EntryMark, Fleet, FleetUnavailable, Limits, Purge, Sequenced, Snapshot, Standing,
 };
 
 static PURGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/purge.lua")));
@@ -50,9 +49,9 @@ impl Sequencer {
             call.key(key);
         }
         call.key(self.keys.done(&purge.id));
-        call.arg(fastrand::u64(1..))
+        call.arg(chance())
             .arg(&purge.id)
-            .arg(purge.nonce)
+            .arg(fastrand::u64(1..))
             .arg(purge.at)
             .arg(selectors)
             .arg(DONE_TTL_MILLIS)
@@ -60,33 +59,30 @@ impl Sequencer {
             .arg(self.limits.prefixes.max(1))
             .arg(self.stream_entries.max(1))
             .arg(u64::try_from(self.limits.longest_life.as_millis()).unwrap_or(u64::MAX));
-        let mut members: Vec<String> = purge.raises().iter().map(Raise::member).collect();
-        members.sort_unstable();
-        members.dedup();
-        for member in members {
+        for member in purge.members() {
             call.arg(member);
         }
-        let (epoch, sequence, entry, earlier) =
+        let (epoch, sequence, id, earlier, previous, nonce) =
             self.client.script(&call, Patience::Background).await?;
         Ok(Sequenced {
             epoch,
             sequence,
-            entry,
+            entry: EntryMark { id, nonce },
             earlier,
+            previous,
         })
     }
 
     async fn read(&self, have: &Standing, since: u64) -> Result<Snapshot, CallError> {
-        let last = have.last.clone().unwrap_or_default();
+        let entry = have.entry.clone().unwrap_or_default();
         let mut call = SYNC.prepare_invoke();
         for key in self.keys.log_keys() {
             call.key(key);
         }
-        call.arg(fastrand::u64(1..))
+        call.arg(chance())
             .arg(have.epoch)
-            .arg(have.applied)
-            .arg(last.id)
-            .arg(last.nonce)
+            .arg(entry.id)
+            .arg(entry.nonce)
             .arg(since)
             .arg(PAGE)
             .arg(fastrand::u64(1..))
@@ -102,24 +98,19 @@ impl Sequencer {
         );
         let (epoch, sequence, id, nonce, next, raised, floors): Page =
             self.client.script(&call, Patience::Background).await?;
-        let counters = raised
-            .iter()
-            .map(|(member, sequence, at)| Raised {
-                // A later version may know counters that this one does not.
-                raise: Raise::parse(member).unwrap_or_else(Raise::everything),
-                sequence: *sequence,
-                at: Timestamp::from_millis(*at),
-            })
-            .collect();
         Ok(Snapshot {
             epoch,
             sequence,
             last: (!id.is_empty()).then_some(EntryMark { id, nonce }),
-            counters,
-            floors,
             next: next.parse().ok(),
+            ..Snapshot::read(&raised, floors)
         })
     }
+}
+
+/// The last digits of a new epoch, after the milliseconds of Redis's clock.
+fn chance() -> String {
+    format!("{:06}", fastrand::u32(..1_000_000))
 }
 
 #[async_trait]

@@ -12,9 +12,9 @@ use super::client::{Client, Patience};
 use super::error::CallError;
 use super::keys::Keys;
 use super::variants;
-use crate::log::{Log, Verdict};
+use crate::Object;
+use crate::log::{Bearings, Log, Seen, Verdict};
 use crate::record::{self, Chunks, Decoded, RecordError};
-use crate::{Object, Position};
 
 /// The reading side of the tier.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ pub(super) struct Tier {
     pub(super) log: Log,
 }
 
-/// Epoch and sequence of the log in Redis; absent when it has none.
-type LogState = (Option<u64>, Option<u64>);
+/// Epoch, sequence and last nonce of the log in Redis; absent when it has none.
+type LogState = (Option<u64>, Option<u64>, Option<u64>);
 
 /// What stands under one key.
 enum Found {
@@ -113,7 +113,7 @@ impl Tier {
 
     /// Reads keys, and after them where the log stands. What is purged counts as absent.
     async fn read(&self, names: Vec<String>, key: &str) -> Result<Vec<Found>, CallError> {
-        let (before, began) = (self.log.position(), self.client.now());
+        let (before, began) = (self.log.bearings(), self.client.now());
         let Some((values, state)) = self.values(&names).await? else {
             return Ok(Vec::new());
         };
@@ -132,7 +132,8 @@ impl Tier {
     ) -> Result<Option<(Vec<Option<Bytes>>, LogState)>, CallError> {
         let (mut values, mut state) = (cmd("MGET"), cmd("HMGET"));
         values.arg(names);
-        state.arg(self.keys.state()).arg("epoch").arg("sequence");
+        state.arg(self.keys.state());
+        state.arg("epoch").arg("sequence").arg("nonce");
         if !self.client.scattered() {
             let mut pipeline: Pipeline = pipe();
             pipeline.add_command(values).add_command(state);
@@ -156,20 +157,22 @@ impl Tier {
     /// what is to be trusted.
     async fn catch_up(
         &self,
-        before: Position,
-        (epoch, sequence): LogState,
+        before: Bearings,
+        (epoch, sequence, nonce): LogState,
         began: Timestamp,
     ) -> Result<(), CallError> {
-        let sequence = sequence.unwrap_or(0);
-        let here = self.log.position();
-        let same = epoch == Some(here.epoch) && here.epoch == before.epoch;
-        if same && (before.fleet..=here.fleet).contains(&sequence) {
-            self.log.contact(began);
+        let seen = Seen {
+            epoch,
+            sequence: sequence.unwrap_or(0),
+            nonce: nonce.unwrap_or(0),
+        };
+        if self.log.confirm(before, seen, began) {
             return Ok(());
         }
         // Behind the log, or it is not the one that was followed.
         let limit = self.client.deadline();
-        match tokio::time::timeout(limit, self.log.synchronise(0, began)).await {
+        let caught_up = self.log.catch_up(self.client.now());
+        match tokio::time::timeout(limit, caught_up).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(CallError::Down),
             Err(_) => Err(CallError::Deadline(limit)),

@@ -19,7 +19,7 @@ async fn a_purge_reaches_the_other_node() {
     .await;
     assert_eq!(two.log().verdict(&other), Verdict::Valid);
     // A fetch that began before the purge, and ends after it, is as dead.
-    let late = object("1", &["team"], fetched.position);
+    let late = object("1", &["team"], fetched.position());
     assert_eq!(two.log().verdict(&late), Verdict::Dead);
     let fresh = object("1", &["team"], two.log().position());
     assert_eq!(two.log().verdict(&fresh), Verdict::Valid);
@@ -115,7 +115,7 @@ async fn a_log_that_lost_its_last_entry_begins_a_new_epoch() {
     let before = one.log().position();
     let mut link = server.connect();
     // As after a failover to a replica that lacks the last purge, and then took another.
-    let last = one.log().standing().last.unwrap().id;
+    let last = one.log().standing().entry.unwrap().id;
     redis::cmd("XDEL")
         .arg("weir:{log}:stream")
         .arg(&last)
@@ -135,7 +135,7 @@ async fn a_log_that_lost_its_last_entry_begins_a_new_epoch() {
         .arg(&["n", "1", "t", "0", "p", "[]"])
         .exec(&mut link)
         .unwrap();
-    one.log().synchronise(0, now()).await.unwrap();
+    one.log().synchronise(now()).await.unwrap();
     assert_ne!(one.log().position().epoch, before.epoch);
 }
 
@@ -156,7 +156,7 @@ async fn counters_are_capped_and_what_is_forgotten_leaves_floors() {
             now(),
         )
         .await;
-    let prefixed = object("7", &[], tagged.position);
+    let prefixed = object("7", &[], tagged.position());
     for at in 0..5 {
         let many: Vec<_> = (0..1_000).map(|it| tag(&format!("{at}-{it}"))).collect();
         one.log().invalidate(&many, now()).await;

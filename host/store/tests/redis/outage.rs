@@ -33,7 +33,7 @@ async fn a_restart_without_its_data_begins_an_epoch() {
     until_down(&redis).await;
     server.restart();
     until("a new epoch", async || {
-        redis.log().position().epoch != fetched.position.epoch
+        redis.log().position().epoch != fetched.position().epoch
     })
     .await;
     assert_eq!(redis.log().verdict(&fetched), Verdict::Dead);

@@ -128,7 +128,7 @@ async fn a_failover_that_loses_an_acknowledged_purge_begins_an_epoch() {
     group.promoted(0).await;
     for node in [&one, &two] {
         until("a new epoch", async || {
-            node.log().position().epoch != old.position.epoch
+            node.log().position().epoch != old.position().epoch
         })
         .await;
         assert_eq!(node.log().verdict(&old), Verdict::Dead);

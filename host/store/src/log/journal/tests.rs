@@ -149,7 +149,7 @@ async fn what_redis_did_not_take_is_in_force_after_a_restart_and_sent_once_in_or
     let (_folder, path) = folder();
     let fleet = Simulated::new();
     let log = with_fleet(&fleet, &path);
-    log.synchronise(0, NOW).await.unwrap();
+    log.synchronise(NOW).await.unwrap();
     // As it lies in Redis.
     let old = Position {
         node: 0,
@@ -165,7 +165,7 @@ async fn what_redis_did_not_take_is_in_force_after_a_restart_and_sent_once_in_or
     let log = with_fleet(&fleet, &path);
     assert_eq!(log.pending(), 3);
     fleet.go_away(false);
-    log.synchronise(0, NOW).await.unwrap();
+    log.synchronise(NOW).await.unwrap();
     assert_eq!(verdict(&log, old), Verdict::Dead, "also before it is sent");
     assert_eq!(log.replay(NOW).await, Ok(3));
     assert_eq!(verdict(&log, old), Verdict::Dead);
@@ -186,7 +186,7 @@ async fn what_redis_did_not_take_is_in_force_after_a_restart_and_sent_once_in_or
 
     let log = with_fleet(&fleet, &path);
     assert_eq!(log.pending(), 0);
-    log.synchronise(0, NOW).await.unwrap();
+    log.synchronise(NOW).await.unwrap();
     assert_eq!(
         verdict(&log, fresh),
         Verdict::Valid,

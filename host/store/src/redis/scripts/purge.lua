@@ -1,21 +1,26 @@
 -- Takes one purge into the log, once for each id. All keys share a hash tag.
 local state, counters, prefixes, soft_at, floors, stream, points, done = unpack(KEYS)
-local candidate, id, nonce, at, selectors = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local chance, id, nonce, at, selectors = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local done_ttl, stream_cap = ARGV[6], ARGV[9]
 local counter_cap, prefix_cap, life = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
 local FIRST_MEMBER = 11
 
 local epoch = redis.call('HGET', state, 'epoch')
-local before = redis.call('HMGET', done, 'epoch', 'sequence', 'entry', 'earlier')
+local before = redis.call('HMGET', done, 'epoch', 'sequence', 'entry', 'earlier', 'previous', 'nonce')
 if epoch and before[1] == epoch then
   return before
 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not epoch then
-  epoch = candidate
+  -- Epochs grow with time, so that a Redis which went back to an old one is found out.
+  epoch = string.format('%.0f', now) .. chance
   redis.call('UNLINK', counters, prefixes, soft_at, floors, points)
   redis.call('HSET', state, 'epoch', epoch)
 end
 local sequence = redis.call('HINCRBY', state, 'sequence', 1)
+-- By which nodes see that an entry follows on what they know.
+local previous = redis.call('HGET', state, 'nonce') or '0'
 
 -- A member reads 'h:HASH NAME' or 's:HASH NAME'; a prefix has 'p' as its name's letter,
 -- and the hash of what stands in for it. The highest ten bits of a hash are its bucket.
@@ -48,8 +53,6 @@ end
 
 -- What was purged longer ago than an object can live is forgotten freely; what was
 -- purged later leaves a floor, so that old objects die rather than return.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local newest = redis.call('ZREVRANGE', points, 0, 0, 'WITHSCORES')
 if not newest[1] or now - newest[2] >= life / 32 then
   redis.call('ZADD', points, now, sequence)
@@ -84,8 +87,9 @@ forget(counters, counter_cap, function(member, score)
 end)
 
 local entry = redis.call('XADD', stream, 'MAXLEN', '~', stream_cap, '*',
-  'e', epoch, 's', sequence, 'i', id, 'n', nonce, 't', at, 'p', selectors)
+  'e', epoch, 's', sequence, 'i', id, 'n', nonce, 'b', previous, 't', at, 'p', selectors)
 redis.call('HSET', state, 'last', entry, 'nonce', nonce)
-redis.call('HSET', done, 'epoch', epoch, 'sequence', sequence, 'entry', entry, 'earlier', earlier)
+redis.call('HSET', done, 'epoch', epoch, 'sequence', sequence, 'entry', entry, 'earlier', earlier,
+  'previous', previous, 'nonce', nonce)
 redis.call('PEXPIRE', done, done_ttl)
-return { epoch, tostring(sequence), entry, tostring(earlier) }
+return { epoch, tostring(sequence), entry, tostring(earlier), previous, nonce }

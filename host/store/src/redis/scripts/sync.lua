@@ -1,28 +1,36 @@
 -- Tells a node what is newer than it, in pages. Begins a new epoch if there is no log,
--- or if the log lost what the node has seen of it (a failover).
+-- if the log lost the last entry that the node has of it (a failover), or went back to an
+-- older one.
 local state, counters, prefixes, soft_at, floors, stream, points = unpack(KEYS)
-local candidate, have_epoch, applied = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local last_id, last_nonce, since, limit = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local nonce, stream_cap = ARGV[8], ARGV[9]
+local chance, have_epoch, entry_id, entry_nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local since, limit, nonce, stream_cap = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
 local found = redis.call('HMGET', state, 'epoch', 'sequence', 'last', 'nonce')
 local epoch, sequence = found[1], tonumber(found[2] or 0)
 
 local function lost()
-  if sequence < applied then return true end
-  if last_id == '' then return false end
-  local entry = redis.call('XRANGE', stream, last_id, last_id)[1]
+  if entry_id == '' then return false end
+  local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
   if not entry then return true end
   local fields = entry[2]
   for i = 1, #fields, 2 do
-    if fields[i] == 'n' then return fields[i + 1] ~= last_nonce end
+    if fields[i] == 'n' then return fields[i + 1] ~= entry_nonce end
   end
   return true
 end
 
+-- As decimal numbers, which are too long for Lua's own.
+local function older(one, other)
+  if #one ~= #other then return #one < #other end
+  return one < other
+end
+
 if epoch ~= have_epoch then since = 0 end
-if not epoch or (epoch == have_epoch and lost()) then
-  epoch, sequence, since = candidate, 0, 0
+if not epoch or (epoch == have_epoch and lost()) or older(epoch, have_epoch) then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local known = tonumber(have_epoch:sub(1, -7)) or 0
+  epoch, sequence, since = string.format('%.0f', math.max(now, known + 1)) .. chance, 0, 0
   redis.call('UNLINK', counters, prefixes, soft_at, floors, points)
   -- The entry wakes the other nodes, which find that the epoch is not theirs.
   local entry = redis.call('XADD', stream, 'MAXLEN', '~', stream_cap, '*',
