@@ -43,7 +43,7 @@ fn line(number: u64) -> String {
         "{{\"id\":{number},\"name\":\"{} {}\",\"email\":\"u{mixed:x}@example.org\",\"active\":{},\"balance\":{}.{:02}}}\n",
         ["Ada", "Grace", "Edsger", "Barbara", "Donald"][mixed as usize % 5],
         ["Lovelace", "Hopper", "Dijkstra", "Liskov", "Knuth"][(mixed >> 8) as usize % 5],
-        mixed % 3 == 0,
+        mixed.is_multiple_of(3),
         mixed % 10_000,
         mixed % 100,
     )

@@ -1,6 +1,6 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
 //! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
-//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask restart`.
+//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask restart`, `cargo xtask simulate`.
 
 mod bench;
 mod cache_tests;
@@ -11,6 +11,7 @@ mod links;
 mod measure;
 mod restart;
 mod run;
+mod simulate;
 mod smuggling;
 mod test;
 mod transcripts;
@@ -47,6 +48,8 @@ enum Task {
     Measure(measure::Options),
     /// How soon a node with a disk tier and a million objects is itself again after a restart.
     Restart(restart::Options),
+    /// Purges on three nodes through a million random failures, held against the promise.
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Chaos(options) => chaos::run(&options),
         Task::Measure(options) => measure::run(&options),
         Task::Restart(options) => restart::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
