@@ -184,6 +184,12 @@ async fn a_cluster_that_loses_a_node_fails_no_request() {
         (receipt["scope"] == "fleet").then_some(())
     })
     .await;
+    // What it could not send at first would purge the page of after as well.
+    until("all purges sent", async || {
+        let pending = two.admin().metric("weir_log_pending", &[]).await;
+        (pending < 0.5).then_some(())
+    })
+    .await;
     both_serve_version([&one, &two], "/first", version).await;
     finds_in_redis(&mut one, "/after").await;
 }
