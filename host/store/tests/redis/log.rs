@@ -30,13 +30,6 @@ async fn soft_prefix_and_host_mean_the_same_on_every_node_and_on_one_that_comes_
     let server = Server::start();
     let (one, two) = (node(&server).await, node(&server).await);
     let position = two.log().position();
-    let soft = object("1", &["team"], position);
-    let prefixed = object("21", &[], position);
-    let elsewhere = Object::new(ObjectParts {
-        key: key("b.example", "31"),
-        ..parts("31", &[], position)
-    });
-    let here = object("31", &[], position);
     let selectors = [
         tag("team").soft(),
         Selector::new(Target::Prefix("user:profile:2".into())),
@@ -47,6 +40,14 @@ async fn soft_prefix_and_host_mean_the_same_on_every_node_and_on_one_that_comes_
     // It has no entries to follow: it reads counters.
     let late = node(&server).await;
     for node in [&two, &late] {
+        // Of its own: an object remembers under which version of one log it was valid.
+        let soft = object("1", &["team"], position);
+        let prefixed = object("21", &[], position);
+        let elsewhere = Object::new(ObjectParts {
+            key: key("b.example", "31"),
+            ..parts("31", &[], position)
+        });
+        let here = object("31", &[], position);
         until("the purge arrives", async || {
             node.log().verdict(&prefixed) == Verdict::Dead
         })
