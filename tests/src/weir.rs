@@ -265,14 +265,18 @@ impl Weir {
     /// Ends it in order and starts it again with its file, ports and directory.
     pub async fn restart(&mut self) {
         self.terminate();
-        self.process.wait(PATIENCE).await;
-        self.process = spawn(&self.config_file(), &self.scratch);
-        self.lives().await;
+        self.ended().await;
+        self.start_again().await;
     }
 
     /// Kills it, if it lives, and starts it again with its file, ports and directory.
     pub async fn kill_and_start(&mut self) {
-        self.process.kill();
+        self.kill();
+        self.start_again().await;
+    }
+
+    /// Starts it, once it has ended, with its file, ports and directory.
+    pub async fn start_again(&mut self) {
         self.process = spawn(&self.config_file(), &self.scratch);
         self.lives().await;
     }

@@ -25,11 +25,13 @@ async fn tagged_origin() -> Origin {
     .await
 }
 
+/// A busy machine is no defect of the node.
+const DISK: &str = "[disk]\ncapacity = \"256MiB\"\ndeadline = \"10s\"\n";
+
 /// With a memory of the least size, so that the disk is asked.
 fn config(origin: &Origin) -> Config {
-    // A busy machine is no defect of the node.
     Config::plain(&origin.url())
-        .and("[disk]\ncapacity = \"256MiB\"\ndeadline = \"10s\"\n")
+        .and(DISK)
         .and("[memory]\ncapacity = \"1MiB\"\n")
         .data_dir()
 }
@@ -102,7 +104,7 @@ async fn a_run_without_the_tier_does_not_let_its_objects_forget_purges() {
     node.get("/b").await;
     on_disk(&node, 2.0).await;
     let with_disk = node.config_text();
-    node.rewrite(|text| text.replace("[disk]\ncapacity = \"256MiB\"\ndeadline = \"10s\"\n", ""));
+    node.rewrite(|text| text.replace(DISK, ""));
     node.restart().await;
     let url = node.url("/a");
     node.admin().invalidate(json!({ "urls": [url] })).await;
@@ -120,8 +122,7 @@ async fn what_is_purged_while_the_node_has_redis_instead_stays_gone() {
     node.get("/a").await;
     on_disk(&node, 1.0).await;
     let with_disk = node.config_text();
-    let table = "[disk]\ncapacity = \"256MiB\"\ndeadline = \"10s\"\n";
-    node.rewrite(|text| text.replace(table, &format!("[redis]\nurl = \"{}\"\n", redis.url())));
+    node.rewrite(|text| text.replace(DISK, &format!("[redis]\nurl = \"{}\"\n", redis.url())));
     node.restart().await;
     let url = node.url("/a");
     node.admin().invalidate(json!({ "urls": [url] })).await;

@@ -23,6 +23,7 @@ mod count;
 pub mod disk;
 pub mod fill;
 mod headers;
+mod idle;
 mod inspected;
 mod key;
 pub mod kv;

@@ -80,7 +80,7 @@ impl Node {
             } else {
                 &subject.early
             };
-            let joinable = (self.log.trusted(now, since.at)
+            let joinable = (self.log.trusted(now, || since.at)
                 || self.fault(Fault::JoinOldFill)
                 || self.fault(Fault::TrustedForEver))
                 && (self.fault(Fault::JoinAcrossPurge)

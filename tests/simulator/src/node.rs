@@ -114,7 +114,7 @@ impl Node {
             }
             _ => object.position().at,
         };
-        self.log.trusted(now, fetch)
+        self.log.trusted(now, || fetch)
     }
 
     /// `assess::usable`.

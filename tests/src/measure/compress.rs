@@ -57,7 +57,7 @@ async fn measure(options: &Options, body: usize, compress: &str) -> Result<()> {
     ));
     let node = config.start().await;
     let empty = used(&redis);
-    site::fill(node.port(), options.objects).await?;
+    site::fill(node.port(), 0..options.objects).await?;
     let written = until("all objects in Redis", async || {
         let written = metric(&node, "weir_redis_written_total").await;
         let mut done = written;

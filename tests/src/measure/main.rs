@@ -3,8 +3,10 @@
 mod compress;
 mod memory;
 mod paused;
+mod percent;
 mod purge;
 mod redis_hit;
+mod restart;
 mod site;
 mod steady;
 mod wrk;
@@ -29,6 +31,8 @@ enum What {
     RedisHit(redis_hit::Options),
     /// What compression in Redis saves, and what it costs.
     Compress(compress::Options),
+    /// How soon a node with a million objects on disk is itself again.
+    Restart(restart::Options),
     /// Hits in memory while Redis is frozen, beside those while it is well.
     Paused(paused::Options),
 }
@@ -40,6 +44,7 @@ async fn main() -> Result<()> {
         What::Memory(options) => memory::run(&options).await,
         What::RedisHit(options) => redis_hit::run(&options).await,
         What::Compress(options) => compress::run(&options).await,
+        What::Restart(options) => restart::run(&options).await,
         What::Paused(options) => paused::run(&options).await,
     }
 }

@@ -21,9 +21,9 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let site = Site::start(options.body).await?;
     let config = Config::plain(&site.url()).and("[memory]\ncapacity = \"16GiB\"\n");
     let node = config.start().await;
-    site::fill(node.port(), 1_000).await?;
+    site::fill(node.port(), 0..1_000).await?;
     let before = node.resident();
-    let filled = site::fill(node.port(), options.objects).await?;
+    let filled = site::fill(node.port(), 0..options.objects).await?;
     let entries = node.admin().metric("weir_memory_keys", &[]).await;
     let weighed = node.admin().metric("weir_memory_bytes", &[]).await;
     #[expect(clippy::cast_precision_loss, reason = "they are printed")]

@@ -6,7 +6,7 @@ use weir_tests::names::REDIS_UP;
 use weir_tests::{Config, RedisServer, Scratch, until};
 
 use super::site::{self, Site};
-use super::steady;
+use super::{percent, steady};
 
 /// What `weir-measure paused` takes.
 #[derive(Args)]
@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let config = Config::plain(&site.url());
     let config = config.and(&format!("redis_down = {:?}\n", options.redis_down));
     let node = config.redis(&redis.url()).start().await;
-    site::fill(node.port(), options.objects).await?;
+    site::fill(node.port(), 0..options.objects).await?;
     let dir = Scratch::new();
     let load = || {
         let (connections, seconds) = (options.connections, options.seconds);
@@ -71,16 +71,15 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             redis.cont();
         }
         state(true).await;
+        let requests = well.len() + frozen.len();
+        let [well, frozen] =
+            [well, frozen].map(|all| (percent::of(all.clone(), 50), percent::of(all, 99)));
         #[expect(clippy::cast_precision_loss, reason = "microseconds, for a ratio")]
-        let ratio = frozen.at(0.99) as f64 / well.at(0.99).max(1) as f64;
+        let ratio = frozen.1 as f64 / well.1.max(1) as f64;
         ratios.push(ratio);
         println!(
-            "| {}, {} µs | {}, {} µs | {ratio:.2} | {} |",
-            well.at(0.5),
-            well.at(0.99),
-            frozen.at(0.5),
-            frozen.at(0.99),
-            well.count() + frozen.count(),
+            "| {}, {} µs | {}, {} µs | {ratio:.2} | {requests} |",
+            well.0, well.1, frozen.0, frozen.1,
         );
     }
     ratios.sort_by(f64::total_cmp);

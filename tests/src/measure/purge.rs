@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use weir_tests::{Config, RedisServer, Weir};
 
+use super::percent;
 use super::site::{self, Client, Site, TAG};
 
 /// What `weir-measure purge` takes.
@@ -48,7 +49,7 @@ async fn measure(objects: u64, purges: u32) -> Result<()> {
         let config = config.and("[memory]\ncapacity = \"4GiB\"\n");
         nodes.push(config.start().await);
     }
-    site::fill(nodes[0].port(), objects).await?;
+    site::fill(nodes[0].port(), 0..objects).await?;
     let mut clients = Vec::new();
     for node in &nodes {
         clients.push(Client::connect(node.port()).await?);
@@ -61,10 +62,7 @@ async fn measure(objects: u64, purges: u32) -> Result<()> {
     }
     let first = times.remove(0);
     let of = |pick: fn(&(Duration, Duration)) -> Duration, part: usize| {
-        let mut all: Vec<_> = times.iter().map(pick).collect();
-        all.sort_unstable();
-        let at = (all.len() * part / 100).min(all.len().saturating_sub(1));
-        all.get(at).copied().unwrap_or_default()
+        percent::of(times.iter().map(pick).collect(), part)
     };
     println!(
         "| {objects} | {:.2?} | {:.2?} | {:.2?} | {:.2?} | {:.2?} | {:.2?} |",

@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let config = Config::plain(&site.url()).redis(&redis.url());
     let config = config.and("queue = \"1GiB\"\n[memory]\ncapacity = \"1MiB\"\n");
     let node = config.start().await;
-    site::fill(node.port(), options.objects).await?;
+    site::fill(node.port(), 0..options.objects).await?;
     until("all objects in Redis", async || {
         let size: u64 = redis.command(&["DBSIZE"]);
         (size >= options.objects).then_some(())

@@ -1,9 +1,10 @@
 //! An origin with as many objects as are wanted, and filling a node with them.
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -110,8 +111,8 @@ pub(crate) fn path(number: u64) -> String {
 }
 
 /// Has a node fetch these many objects, each once. Says how long that took.
-pub(crate) async fn fill(port: u16, objects: u64) -> Result<std::time::Duration> {
-    let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+pub(crate) async fn fill(port: u16, objects: Range<u64>) -> Result<Duration> {
+    let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(objects.start)));
     let mut fillers = JoinSet::new();
     for _ in 0..FILLERS {
         let next = Arc::clone(&next);
@@ -119,7 +120,7 @@ pub(crate) async fn fill(port: u16, objects: u64) -> Result<std::time::Duration>
             let mut client = Client::connect(port).await?;
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= objects {
+                if number >= objects.end {
                     return Ok::<_, anyhow::Error>(());
                 }
                 client.get(&path(number)).await?;

@@ -10,29 +10,8 @@ use tokio::process::Command;
 
 use super::site;
 
-/// What the latencies were, in microseconds, from the least to the greatest.
-pub(crate) struct Latencies(Vec<u64>);
-
-impl Latencies {
-    /// What this share of the requests kept.
-    pub(crate) fn at(&self, share: f64) -> u64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index, of a share from 0 to 1"
-        )]
-        let at = (self.0.len() as f64 * share) as usize;
-        self.0[at.min(self.0.len() - 1)]
-    }
-
-    /// How many there were.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-}
-
 /// Asks for all objects in turn, by each of the connections, `rate` times a second in all.
+/// Says how long each answer took, in microseconds.
 pub(crate) async fn run(
     port: u16,
     objects: u64,
@@ -40,7 +19,7 @@ pub(crate) async fn run(
     rate: u32,
     seconds: u64,
     dir: &Path,
-) -> Result<Latencies> {
+) -> Result<Vec<u64>> {
     let (urls, log) = (dir.join("urls"), dir.join("log"));
     let host = site::HOST;
     let list: String = (0..objects)
@@ -76,6 +55,5 @@ pub(crate) async fn run(
         latencies.push(latency.parse()?);
     }
     ensure!(!latencies.is_empty(), "h2load sent nothing");
-    latencies.sort_unstable();
-    Ok(Latencies(latencies))
+    Ok(latencies)
 }

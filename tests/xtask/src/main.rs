@@ -1,6 +1,6 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
 //! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
-//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask restart`, `cargo xtask simulate`.
+//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask simulate`.
 
 mod bench;
 mod cache_tests;
@@ -9,7 +9,6 @@ mod fuzz;
 mod install;
 mod links;
 mod measure;
-mod restart;
 mod run;
 mod simulate;
 mod smuggling;
@@ -46,8 +45,6 @@ enum Task {
     Chaos(chaos::Options),
     /// The tiers: what a purge, an object in memory, a hit in Redis cost, and a frozen Redis.
     Measure(measure::Options),
-    /// How soon a node with a disk tier and a million objects is itself again after a restart.
-    Restart(restart::Options),
     /// Purges on three nodes through a million random failures, held against the promise.
     Simulate(simulate::Options),
 }
@@ -63,7 +60,6 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Measure(options) => measure::run(&options),
-        Task::Restart(options) => restart::run(&options),
         Task::Simulate(options) => simulate::run(&options),
     };
     match done {

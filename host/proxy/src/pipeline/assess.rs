@@ -94,7 +94,7 @@ pub(super) fn usable(
 
 /// Has this node had word from Redis recently enough, or does the route not care?
 fn is_trusted(node: &Node, route: &Route, object: &Object, now: Timestamp) -> bool {
-    node.log.trusted(now, object.position().at) || route.settings.redis_down == RedisDown::Stale
+    route.settings.redis_down == RedisDown::Stale || node.log.trusted(now, || object.position().at)
 }
 
 /// How an origin failed.

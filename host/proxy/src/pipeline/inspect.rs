@@ -172,15 +172,14 @@ impl Node {
             ..TierInspection::default()
         };
         let mut tiers = vec![memory];
-        let found = match &self.second {
-            Some(SecondTier::Redis(redis)) => {
-                let known: Vec<_> = in_memory.iter().map(|it| it.vary().clone()).collect();
-                Some(in_redis(redis, key, request, &known).await)
-            }
-            Some(SecondTier::Disk(disk)) => Some(on_disk(disk, key).await),
-            None => None,
-        };
-        if let (Some(found), Some(second)) = (found, &self.second) {
+        if let Some(second) = &self.second {
+            let found = match second {
+                SecondTier::Redis(redis) => {
+                    let known: Vec<_> = in_memory.iter().map(|it| it.vary().clone()).collect();
+                    in_redis(redis, key, request, &known).await
+                }
+                SecondTier::Disk(disk) => on_disk(disk, key).await,
+            };
             tiers.push(self.second_tier(second.name(), found, now));
         }
         Inspection {

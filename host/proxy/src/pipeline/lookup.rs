@@ -265,7 +265,7 @@ fn join(call: &Call, plan: &Plan) -> Joined {
                 untouched(&head.tags) && !matches!(reuse, Reuse::Revalidate(_))
             };
             // What it brings can be as old as its beginning.
-            (log.trusted(call.node.clock.now(), fill.position().at)
+            (log.trusted(call.node.clock.now(), || fill.position().at)
                 || call.route.settings.redis_down == RedisDown::Stale)
                 && untouched(fill.tags())
                 && untouched(&plan.tags)

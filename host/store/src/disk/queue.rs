@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use super::config::DiskConfig;
-use crate::{Key, Object};
+use crate::{Key, Object, idle};
 
 /// How many objects go into one step.
 const BATCH_OBJECTS: usize = 256;
@@ -137,17 +137,10 @@ impl Queue {
 
     /// Waits until everything queued so far has been carried out.
     pub(super) async fn drained(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            emptied.as_mut().enable();
-            {
-                let state = self.state.lock();
-                if state.orders.is_empty() && state.in_hand == 0 {
-                    return;
-                }
-            }
-            emptied.await;
-        }
+        idle::until(&self.emptied, || {
+            let state = self.state.lock();
+            state.orders.is_empty() && state.in_hand == 0
+        })
+        .await;
     }
 }

@@ -216,12 +216,12 @@ impl Log {
 
     /// Whether memory may answer without asking Redis first: this node is alone, or had
     /// word from the fleet within the coherence window, or within it began to fetch the
-    /// object, at [`Position::at`].
-    pub fn trusted(&self, now: Timestamp, fetch: Timestamp) -> bool {
+    /// object, at [`Position::at`], which is asked for only where it counts.
+    pub fn trusted(&self, now: Timestamp, fetch: impl FnOnce() -> Timestamp) -> bool {
         let window = self.0.limits.coherence_window;
         self.0.fleet.is_none()
             || now.since(self.last_contact()) <= window
-            || now.since(fetch) <= window
+            || now.since(fetch()) <= window
     }
 
     /// When the fleet's log was last known to have been applied in full; the Unix epoch

@@ -503,11 +503,11 @@ async fn memory_is_trusted_within_the_window_of_a_contact_or_of_its_own_fetch() 
     let log = node(&Simulated::new()).await;
     let later = NOW + Duration::from_secs(2);
     let too_late = NOW + Duration::from_millis(2_001);
-    assert!(log.trusted(later, Timestamp::default()));
-    assert!(!log.trusted(too_late, Timestamp::default()));
-    assert!(log.trusted(too_late, later));
+    assert!(log.trusted(later, Timestamp::default));
+    assert!(!log.trusted(too_late, Timestamp::default));
+    assert!(log.trusted(too_late, || later));
     assert!(
-        alone().trusted(too_late, Timestamp::default()),
+        alone().trusted(too_late, Timestamp::default),
         "alone, nobody else purges"
     );
 }

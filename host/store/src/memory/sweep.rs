@@ -59,7 +59,7 @@ impl Sweeper {
     }
 
     /// Removes what is there now, if its time is over as well.
-    fn remove(&self, key: &Key) -> bool {
+    pub(super) fn remove(&self, key: &Key) -> bool {
         let mut removed = false;
         self.cache.entry_by_ref(key).and_compute_with(|entry| {
             match entry.filter(|entry| entry.value().leaves_at() <= self.clock.now()) {

@@ -15,9 +15,9 @@ use super::error::CallError;
 use super::keys::Keys;
 use super::lease::Lease;
 use super::{chunks, variants};
-use crate::Object;
 use crate::log::{Log, Verdict};
 use crate::record::{self, Packed};
+use crate::{Object, idle};
 
 static PUT_VARIANT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/put_variant.lua")));
@@ -101,18 +101,11 @@ impl Writer {
 
     /// Waits until everything queued so far has been written or dropped.
     pub(super) async fn drained(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            tokio::pin!(emptied);
-            emptied.as_mut().enable();
-            {
-                let queue = self.queue.lock();
-                if queue.objects.is_empty() && queue.in_hand == 0 {
-                    return;
-                }
-            }
-            emptied.await;
-        }
+        idle::until(&self.emptied, || {
+            let queue = self.queue.lock();
+            queue.objects.is_empty() && queue.in_hand == 0
+        })
+        .await;
     }
 
     /// Writes what is queued while Redis answers. Never returns.

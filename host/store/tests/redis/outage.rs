@@ -164,19 +164,19 @@ async fn memory_is_trusted_only_within_the_window_while_redis_is_silent() {
     let redis = node_with(&config(&server), limits).await;
     let long_ago = Timestamp::default();
     until("it is trusted", async || {
-        redis.log().trusted(now(), long_ago)
+        redis.log().trusted(now(), || long_ago)
     })
     .await;
     server.pause();
     until("it is not trusted", async || {
-        !redis.log().trusted(now(), long_ago)
+        !redis.log().trusted(now(), || long_ago)
     })
     .await;
     assert!(now().since(redis.log().last_contact()) > window);
-    assert!(redis.log().trusted(now(), now()), "just fetched");
+    assert!(redis.log().trusted(now(), now), "just fetched");
     server.resume();
     until("it is trusted again", async || {
-        redis.log().trusted(now(), long_ago)
+        redis.log().trusted(now(), || long_ago)
     })
     .await;
 }

@@ -8,7 +8,7 @@ mod cpu;
 mod instructions;
 mod load;
 mod nginx;
-pub(crate) mod origin;
+mod origin;
 mod report;
 pub(crate) mod server;
 mod varnish;

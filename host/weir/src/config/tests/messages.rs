@@ -72,6 +72,10 @@ fn sizes_of_the_disk_tier_fit_into_one_another() {
         ]
     );
     assert_eq!(
+        disk("capacity = \"1MiB\""),
+        ["8:12: disk.capacity: the value is too small, the least is \"256MiB\""]
+    );
+    assert_eq!(
         disk("queue = \"1MiB\""),
         ["8:9: disk.queue: an object of max_object bytes would never fit into the queue"]
     );
@@ -372,19 +376,6 @@ fn each_mistake_has_its_message() {
     ] {
         assert_eq!(error(tables), expected);
     }
-}
-
-#[test]
-fn a_disk_tier_has_a_least_size_and_a_queue_that_takes_an_object() {
-    let disk = |table: &str| errors(&format!("data_dir = \"/d\"\n{MINIMAL}[disk]\n{table}"));
-    assert_eq!(
-        disk("capacity = \"1MiB\""),
-        ["8:12: disk.capacity: the value is too small, the least is \"256MiB\""]
-    );
-    assert_eq!(
-        disk("queue = \"1MiB\""),
-        ["8:9: disk.queue: an object of max_object bytes would never fit into the queue"]
-    );
 }
 
 #[test]
