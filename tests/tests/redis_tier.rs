@@ -88,6 +88,64 @@ async fn a_node_that_restarts_hits_in_redis_then_in_memory() {
     assert_eq!(origin.count("/a"), 1);
 }
 
+/// A node whose memory tier is off.
+async fn without_memory(origin: &Origin, redis: &RedisServer) -> Weir {
+    let config = Config::plain(&origin.url()).redis(&redis.url());
+    config.and("[memory]\ncapacity = \"0\"\n").start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_memory_off_each_hit_is_read_from_redis_and_a_purge_ends_it() {
+    let (origin, redis) = (
+        Origin::tagged("all-pages").await,
+        RedisServer::start().await,
+    );
+    let node = without_memory(&origin, &redis).await;
+    node.get_with("/a", &SITE).await;
+    in_redis(&redis, "/a").await;
+    for _ in 0..3 {
+        let answer = node.get_with("/a", &SITE).await;
+        assert!(
+            answer.is_hit() && answer.cache().details("redis"),
+            "{:?}",
+            answer.cache()
+        );
+    }
+    assert_eq!(origin.count("/a"), 1);
+
+    node.admin().purge_tag("all-pages").await;
+    let answer = node.get_with("/a", &SITE).await;
+    assert!(!answer.is_hit(), "{:?}", answer.cache());
+    assert_eq!(origin.count("/a"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stale_in_redis_is_served_and_fetched_anew_behind_the_client() {
+    let origin = Origin::with(|_| {
+        Reply::ok()
+            .text("page")
+            .cache("max-age=1, stale-while-revalidate=600")
+    })
+    .await;
+    let redis = RedisServer::start().await;
+    let node = without_memory(&origin, &redis).await;
+    node.get_with("/a", &SITE).await;
+    in_redis(&redis, "/a").await;
+    let stale = until("an answer that is stale", async || {
+        let answer = node.get_with("/a", &SITE).await;
+        answer
+            .cache()
+            .details("stale-while-revalidate")
+            .then_some(answer)
+    })
+    .await;
+    assert!(stale.is_hit() && stale.body == "page", "{stale:?}");
+    until("a fetch behind it", async || {
+        (origin.count("/a") > 1).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_object_in_redis_has_a_readable_name_and_a_time_to_live() {
     let (origin, redis) = (

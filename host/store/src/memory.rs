@@ -31,7 +31,7 @@ use usage::Usages;
 /// ends, and leaves when it is swept.
 ///
 /// What it returns is not yet good to serve: its validity in the log and its freshness
-/// are the caller's to test.
+/// are the caller's to test. One of no capacity is off: it keeps and finds nothing.
 pub struct MemoryTier {
     cache: Cache<Key, Slot, ahash::RandomState>,
     clock: Clock,
@@ -96,18 +96,18 @@ impl MemoryTier {
         request_headers: &HeaderMap,
         now: Timestamp,
     ) -> Option<Arc<Object>> {
-        self.cache.get(key)?.find(request_headers, now)
+        self.slot(key)?.find(request_headers, now)
     }
 
     /// All variants of this key, newest first, purged and stale ones too.
     pub fn variants(&self, key: &str, now: Timestamp) -> Vec<Arc<Object>> {
-        let slot = self.cache.get(key);
+        let slot = self.slot(key);
         slot.map_or_else(Vec::new, |slot| slot.all(now))
     }
 
     /// Is there a variant of this key for which `test` holds, whatever it is selected by?
     pub fn any(&self, key: &str, now: Timestamp, test: impl FnMut(&Object) -> bool) -> bool {
-        let slot = self.cache.get(key);
+        let slot = self.slot(key);
         slot.is_some_and(|slot| slot.any(now, test))
     }
 
@@ -144,6 +144,14 @@ impl MemoryTier {
         });
     }
 
+    fn slot(&self, key: &str) -> Option<Slot> {
+        // Even where nothing is, a lookup is written down to learn what is asked for.
+        match self.slot_capacity {
+            0 => None,
+            _ => self.cache.get(key),
+        }
+    }
+
     /// Puts a slot in the place of another, in the counts too.
     fn put(&self, key: &Key, old: Option<&Slot>, slot: Option<Slot>) -> Op<Slot> {
         let Some(slot) = slot else {
@@ -165,20 +173,20 @@ impl MemoryTier {
         request_headers: &HeaderMap,
         now: Timestamp,
     ) -> Vec<Arc<Partial>> {
-        let slot = self.cache.get(key);
+        let slot = self.slot(key);
         slot.map_or_else(Vec::new, |slot| slot.parts(request_headers, now))
     }
 
     /// All parts of this key, newest first.
     pub fn parts_of(&self, key: &str) -> Vec<Arc<Partial>> {
-        let slot = self.cache.get(key);
+        let slot = self.slot(key);
         slot.map_or_else(Vec::new, |slot| slot.all_parts())
     }
 
     /// Stores a part in place of those whose bytes it has. Says whether it did.
     pub fn insert_part(&self, part: Arc<Partial>) -> bool {
         let now = self.clock.now();
-        if part.object.leaves_memory_at() <= now {
+        if part.object.leaves_memory_at() <= now || self.slot_capacity == 0 {
             return false;
         }
         let mut stored = false;

@@ -1,4 +1,4 @@
-//! Hits in Redis, with next to no memory, beside what redis-benchmark gets out of the same
+//! Hits in Redis, with the memory tier off, beside what redis-benchmark gets out of the same
 //! server with values of the same size and as many connections.
 
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::process::Command;
-use weir_tests::{Config, RedisServer, Scratch, until};
+use weir_tests::{Config, RedisServer, Scratch, Weir, until};
 
 use super::site::{self, Site};
 use super::wrk;
@@ -14,12 +14,12 @@ use super::wrk;
 /// What `weir-measure redis-hit` takes.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many objects: so many that memory has none of them.
+    /// How many objects.
     #[arg(long, default_value_t = 100_000)]
     objects: u64,
-    /// Connections of the clients.
-    #[arg(long, default_value_t = 64)]
-    connections: u32,
+    /// Connections of the clients, and of redis-benchmark; one table for each number.
+    #[arg(long, value_delimiter = ',', default_value = "64,128,256")]
+    connections: Vec<u32>,
     /// Seconds of each run.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let (site, redis) = (Site::start(1_024).await?, RedisServer::start().await);
     let config = Config::plain(&site.url()).redis(&redis.url());
-    let config = config.and("queue = \"1GiB\"\n[memory]\ncapacity = \"1MiB\"\n");
+    let config = config.and("queue = \"1GiB\"\n[memory]\ncapacity = \"0\"\n");
     let node = config.start().await;
     site::fill(node.port(), 0..options.objects).await?;
     until("all objects in Redis", async || {
@@ -42,12 +42,23 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let key = redis.keys(&format!("*{}*", site::path(7)));
     let key = key.first().context("an object in Redis")?;
     let bytes: u64 = redis.command(&["STRLEN", key]);
+    println!("records of {bytes} bytes");
+    for connections in &options.connections {
+        compare(&node, &redis, bytes, *connections, options).await?;
+    }
+    Ok(())
+}
+
+/// Pairs of runs with so many connections, as a table.
+async fn compare(
+    node: &Weir,
+    redis: &RedisServer,
+    bytes: u64,
+    connections: u32,
+    options: &Options,
+) -> Result<()> {
     println!(
-        "records of {bytes} bytes, {} connections",
-        options.connections
-    );
-    println!(
-        "| weir, hits in Redis /s | redis-benchmark -t get /s | ratio | share of hits in Redis |\n|---|---|---|---|"
+        "| weir, {connections} connections, hits in Redis /s | redis-benchmark -t get /s | ratio | share of hits in Redis |\n|---|---|---|---|"
     );
     let mut ratios = Vec::new();
     for _ in 0..options.pairs {
@@ -57,7 +68,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         let load = wrk::run(
             node.port(),
             options.objects,
-            options.connections,
+            connections,
             options.seconds,
             dir.path(),
         );
@@ -65,7 +76,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "it is printed")]
         let asked = load.rate * options.seconds as f64;
         let share = (hits().await - before) / asked;
-        let reference = benchmark(&redis, bytes, options).await?;
+        let reference = benchmark(redis, bytes, connections, options.objects).await?;
         ratios.push(load.rate / reference);
         println!(
             "| {:.0} | {reference:.0} | {:.2} | {:.0} % |",
@@ -79,12 +90,12 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn benchmark(redis: &RedisServer, bytes: u64, options: &Options) -> Result<f64> {
+async fn benchmark(redis: &RedisServer, bytes: u64, connections: u32, objects: u64) -> Result<f64> {
     let output = Command::new("redis-benchmark")
         .args(["-p", &redis.port().to_string(), "-t", "get", "--csv"])
         .args(["-d", &bytes.to_string(), "-n", "300000"])
-        .args(["-c", &options.connections.to_string()])
-        .args(["-r", &options.objects.to_string()])
+        .args(["-c", &connections.to_string()])
+        .args(["-r", &objects.to_string()])
         .stdin(Stdio::null())
         .output()
         .await

@@ -29,8 +29,8 @@ const TOOLS: [Tool; 3] = [
     },
 ];
 
-/// Builds the node as it is measured, and runs it.
+/// Builds the node as it is shipped, or takes the one that `WEIR_BIN` names, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::tools(&TOOLS)?;
-    run::released("weir-measure", &options.words)
+    run::beside(&run::node_as_shipped()?, "weir-measure", &options.words)
 }

@@ -58,23 +58,41 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
 
 /// Builds the node and a program of the tests in the release profile, and runs that.
 pub(crate) fn released(program: &str, words: &[String]) -> Result<()> {
-    let build = [
+    shown(&mut cargo(&[
         "build",
         "--release",
         "--workspace",
         "--bin",
         "weir",
+    ]))?;
+    beside(&target_dir().join("release/weir"), program, words)
+}
+
+/// Builds a program of the tests, and runs it with this node.
+pub(crate) fn beside(node: &Path, program: &str, words: &[String]) -> Result<()> {
+    shown(&mut cargo(&[
+        "build",
+        "--release",
+        "--workspace",
         "--bin",
         program,
-    ];
-    shown(&mut cargo(&build))?;
-    let release = target_dir().join("release");
-    let mut command = Command::new(release.join(program));
+    ]))?;
+    let mut command = Command::new(target_dir().join("release").join(program));
     command
         .args(words)
-        .env("WEIR_BIN", release.join("weir"))
+        .env("WEIR_BIN", node)
         .current_dir(workspace());
     shown(&mut command)
+}
+
+/// The node as it is shipped, built for that, or the binary that `WEIR_BIN` names.
+pub(crate) fn node_as_shipped() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("WEIR_BIN") {
+        return Ok(PathBuf::from(program));
+    }
+    let words = ["build", "--profile", "dist", "--workspace", "--bin", "weir"];
+    shown(&mut cargo(&words))?;
+    Ok(target_dir().join("dist/weir"))
 }
 
 /// Runs a command with its output shown, and returns its last `keep` lines beside whether

@@ -1,5 +1,6 @@
 //! One fetch, in a task of its own, so that a client that leaves takes nothing from
-//! those who joined it: memory once more, the second tier, the origin; then stored and streamed.
+//! those who joined it: the tiers, if nobody has searched them, the lease, the origin; then
+//! stored and streamed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use weir_store::log::{Selector, Target, Verdict};
 use weir_store::redis::{Lease, Leased, Next};
 use weir_store::{Object, ObjectParts, SecondTier, StoredHeaders};
 
-use super::assess::{Failure, Found, assess, find_in_memory, stands_in};
+use super::assess::{Failure, Found, stands_in};
 use super::call::Call;
 use super::origin;
 use super::plan::Plan;
 use super::store::{self, Judged, Received};
+use super::stored;
 use crate::compress;
 use crate::metrics::status_class;
 use crate::node::Node;
@@ -50,6 +52,15 @@ pub(super) enum Told {
     Failed(UpstreamErrorKind),
 }
 
+/// What is settled before a fetch starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// It is for this request alone, whatever others fetch.
+    pub(super) alone: bool,
+    /// The tiers have been searched.
+    pub(super) searched: bool,
+}
+
 /// Starts the task.
 pub(super) fn spawn(
     call: Call,
@@ -57,7 +68,7 @@ pub(super) fn spawn(
     base: Option<Arc<Object>>,
     obligation: Obligation,
     tell: oneshot::Sender<Told>,
-    alone: bool,
+    terms: Terms,
 ) {
     let running = call.node.metrics().fill_started();
     tokio::spawn(async move {
@@ -66,7 +77,7 @@ pub(super) fn spawn(
             call,
             plan,
             tell: Some(tell),
-            alone,
+            terms,
         }
         .run(base, obligation)
         .await;
@@ -77,8 +88,7 @@ struct Filling {
     call: Call,
     plan: Arc<Plan>,
     tell: Option<oneshot::Sender<Told>>,
-    /// Is the fetch for this request alone, whatever others fetch?
-    alone: bool,
+    terms: Terms,
 }
 
 impl Filling {
@@ -90,25 +100,24 @@ impl Filling {
     }
 
     async fn run(mut self, mut base: Option<Arc<Object>>, obligation: Obligation) {
-        if let Some(object) = self.in_memory(base.as_ref()) {
-            self.tell(Told::Found("memory"));
-            return obligation.refreshed(object);
-        }
         let mut lease = None;
-        let mut found = self.in_second(base.as_ref()).await;
+        let mut found = None;
+        if !self.terms.searched {
+            found = stored::find(&self.call, &self.plan, base.as_ref()).await;
+        }
         if !is_usable(found.as_ref()) {
-            if let Some(Found::Confirm(object, _)) = found {
+            if let Some((Found::Confirm(object, _), _)) = found {
                 base = Some(object);
             }
             (found, lease) = self.lease(base.as_ref()).await;
         }
         match found {
-            Some(Found::Fresh(object) | Found::Stale(object)) => {
-                self.tell(Told::Found(second_name(&self.call.node)));
+            Some((Found::Fresh(object) | Found::Stale(object), tier)) => {
+                self.tell(Told::Found(tier));
                 return obligation.refreshed(object);
             }
-            Some(Found::Confirm(object, _)) => base = Some(object),
-            Some(Found::Nothing) | None => {}
+            Some((Found::Confirm(object, _), _)) => base = Some(object),
+            Some((Found::Nothing, _)) | None => {}
         }
         // Hard-purged since it was looked up: no base of anything any more.
         base = base.filter(|object| self.call.node.log.verdict(object) != Verdict::Dead);
@@ -198,42 +207,15 @@ impl Filling {
         self.fetched(&received, response, obligation, lease).await;
     }
 
-    /// What another fill has put into memory since this request looked. A request that
-    /// came to have an object confirmed accepts only a newer one.
-    fn in_memory(&self, base: Option<&Arc<Object>>) -> Option<Arc<Object>> {
-        let Call {
-            node, route, head, ..
-        } = &self.call;
-        match find_in_memory(node, route, self.plan.key.as_str(), head, node.clock.now()) {
-            Found::Fresh(object) if base.is_none_or(|base| base.received() < object.received()) => {
-                Some(object)
-            }
-            _ => None,
-        }
-    }
-
-    async fn in_second(&self, base: Option<&Arc<Object>>) -> Option<Found> {
-        let Call {
-            node, route, head, ..
-        } = &self.call;
-        let second = node.second.as_ref()?;
-        let object = second.get(self.plan.key.as_str(), &head.headers).await?;
-        if base.is_some_and(|base| base.received() >= object.received()) {
-            return None;
-        }
-        let found = assess(node, route, object, head, node.clock.now());
-        if let Found::Fresh(object) | Found::Stale(object) | Found::Confirm(object, _) = &found {
-            node.memory.insert(Arc::clone(object));
-        }
-        Some(found)
-    }
-
     /// The lease to fetch; or what another node has fetched meanwhile, if it is of use
     /// here. Neither: to be fetched without a lease.
-    async fn lease(&self, base: Option<&Arc<Object>>) -> (Option<Found>, Option<Lease>) {
+    async fn lease(
+        &self,
+        base: Option<&Arc<Object>>,
+    ) -> (Option<(Found, &'static str)>, Option<Lease>) {
         let key = self.plan.key.as_str();
         let second = match &self.call.node.second {
-            Some(second) if !self.alone => second,
+            Some(second) if !self.terms.alone => second,
             _ => return (None, None),
         };
         let Some(until) = second.lease_patience() else {
@@ -248,7 +230,7 @@ impl Filling {
                 Next::Fetch => return (None, None),
             },
         };
-        let found = self.in_second(base).await;
+        let found = stored::in_second(&self.call, &self.plan, base).await;
         if is_usable(found.as_ref()) {
             return (found, None);
         }
@@ -405,8 +387,8 @@ impl Filling {
 }
 
 /// Can it be served as it is, so that nothing has to be fetched?
-fn is_usable(found: Option<&Found>) -> bool {
-    matches!(found, Some(Found::Fresh(_) | Found::Stale(_)))
+fn is_usable(found: Option<&(Found, &'static str)>) -> bool {
+    matches!(found, Some((Found::Fresh(_) | Found::Stale(_), _)))
 }
 
 /// What Cache-Status calls the tier behind memory.

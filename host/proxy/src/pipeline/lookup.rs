@@ -16,12 +16,13 @@ use weir_store::{Object, Tags};
 use super::assess::{Failure, Found, detail, find_in_memory, stands_in};
 use super::call::{Answer, Call};
 use super::early;
-use super::fill::{self, Told};
+use super::fill::{self, Terms, Told};
 use super::forward;
 use super::head;
 use super::plan::Plan;
 use super::ranged;
 use super::serve::{self, CACHE_STATUS};
+use super::stored;
 use crate::body::Body;
 use crate::compress;
 use crate::fill_body::FillBody;
@@ -152,7 +153,12 @@ fn shed(
     }
 }
 
-async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fwd) -> Answer {
+async fn fetch(
+    call: &Call,
+    plan: &Arc<Plan>,
+    mut base: Option<Arc<Object>>,
+    mut fwd: Fwd,
+) -> Answer {
     // A client that wants the origin's own word must not get one given before it asked.
     let marks = &call.node.marks;
     let mut alone = fwd == Fwd::Request
@@ -166,11 +172,30 @@ async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fw
                 plan,
                 base.clone(),
                 call.node.fills.alone(&plan.key, begin(call, plan)),
-                true,
+                Terms {
+                    alone: true,
+                    searched: false,
+                },
             )
         } else {
             match join(call, plan) {
-                Joined::Start(obligation) => start(call, plan, base.clone(), obligation, false),
+                Joined::Start(obligation) => {
+                    // Here and in no task of its own: most of the time it is found, and a
+                    // client that leaves takes no more from those who joined than a read.
+                    let obligation = match search(call, plan, base.as_ref(), obligation).await {
+                        Searched::Answered(answer) => return *answer,
+                        Searched::Absent(obligation) => obligation,
+                        Searched::Confirm(object, obligation) => {
+                            (base, fwd) = (Some(object), Fwd::Stale);
+                            obligation
+                        }
+                    };
+                    let terms = Terms {
+                        alone: false,
+                        searched: true,
+                    };
+                    start(call, plan, base.clone(), obligation, terms)
+                }
                 Joined::Wait(reader) => (reader, None),
             }
         };
@@ -230,6 +255,40 @@ async fn fetch(call: &Call, plan: &Arc<Plan>, base: Option<Arc<Object>>, fwd: Fw
         },
         &FillError::Dropped,
     )
+}
+
+/// What the search of the tiers led to.
+enum Searched {
+    Answered(Box<Answer>),
+    /// Found, for the origin to confirm.
+    Confirm(Arc<Object>, Obligation),
+    Absent(Obligation),
+}
+
+/// Searches the tiers for all who join this fill.
+async fn search(
+    call: &Call,
+    plan: &Arc<Plan>,
+    base: Option<&Arc<Object>>,
+    obligation: Obligation,
+) -> Searched {
+    match stored::find(call, plan, base).await {
+        Some((Found::Fresh(object), tier)) => {
+            obligation.refreshed(Arc::clone(&object));
+            if early::is_due(&call.node, &object, &object.freshness(), call.now) {
+                early::refresh(call, plan, &object);
+            }
+            Searched::Answered(Box::new(hit(call, plan, &object, tier)))
+        }
+        Some((Found::Stale(object), _)) => {
+            obligation.refreshed(Arc::clone(&object));
+            revalidate_in_background(call, plan, &object);
+            let answer = stale(call, plan, &object, None, "stale-while-revalidate");
+            Searched::Answered(Box::new(answer))
+        }
+        Some((Found::Confirm(object, _), _)) => Searched::Confirm(object, obligation),
+        Some((Found::Nothing, _)) | None => Searched::Absent(obligation),
+    }
 }
 
 /// What is known of a fetch besides its outcome.
@@ -302,7 +361,7 @@ fn start(
     plan: &Arc<Plan>,
     base: Option<Arc<Object>>,
     obligation: Obligation,
-    alone: bool,
+    terms: Terms,
 ) -> (Reader, Option<oneshot::Receiver<Told>>) {
     let reader = obligation.reader();
     let (tell, told) = oneshot::channel();
@@ -312,7 +371,7 @@ fn start(
         base,
         obligation,
         tell,
-        alone,
+        terms,
     );
     (reader, Some(told))
 }
@@ -332,13 +391,17 @@ pub(super) fn revalidate_in_background(
         return false;
     };
     refreshing.mark(&plan.key, 0, REFRESH_PAUSE, call.now);
+    let terms = Terms {
+        alone: false,
+        searched: false,
+    };
     // Its reader is dropped at once: the fill goes on, since it can be stored.
     drop(start(
         call,
         plan,
         Some(Arc::clone(object)),
         obligation,
-        false,
+        terms,
     ));
     true
 }

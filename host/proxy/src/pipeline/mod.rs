@@ -23,6 +23,7 @@ mod plan;
 mod ranged;
 mod serve;
 mod store;
+mod stored;
 mod upgrade;
 
 use std::cell::RefCell;

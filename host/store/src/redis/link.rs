@@ -1,8 +1,10 @@
 //! One connection, shared by the calls that are under way on it.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -45,7 +47,7 @@ impl Link {
         });
         let ending = Arc::clone(&state);
         let driver = tokio::spawn(async move {
-            pin!(driver).await;
+            behind_the_others(driver).await;
             ending.closed.store(true, Ordering::Release);
         });
         Self {
@@ -98,6 +100,23 @@ impl Link {
     fn age(&self) -> u64 {
         u64::try_from(self.state.born.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
+}
+
+/// Runs the future, each time it is woken, only after all tasks that are ready now: the
+/// calls that they make are then written in one go. A runtime would run it right after the
+/// first of them, and each call would be a packet of its own.
+async fn behind_the_others(future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    let mut waited = false;
+    poll_fn(|context| {
+        waited = !waited;
+        if waited {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        future.as_mut().poll(context)
+    })
+    .await;
 }
 
 impl Drop for Use<'_> {

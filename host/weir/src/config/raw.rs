@@ -147,8 +147,9 @@ table! {
 table! {
     /// The memory tier of this node.
     "[memory]" Memory {
-        /// What its objects may weigh together.
-        capacity: Size, = "256MiB", in "1MiB"..="16TiB";
+        /// What its objects may weigh together, at least `"1MiB"`. `"0"` turns the tier off, where `[redis]` or `[disk]`
+        /// stands behind it: each hit is read from there, and what a policy keeps out of that tier is not stored.
+        capacity: Size, = "256MiB", in "0"..="16TiB";
     }
 }
 

@@ -32,7 +32,7 @@ const HITS: usize = 10_000;
 /// Counts, prints, and compares where there is something to compare with.
 pub(super) fn run(dir: &Path, against: Option<&Path>) -> Result<()> {
     install::tools(TOOLS)?;
-    let here = count(dir, "here", &weir::binary()?)?;
+    let here = count(dir, "here", &run::node_as_shipped()?)?;
     println!("instructions of a hit: {here}");
     if let Some(program) = against {
         let there = count(dir, "there", program)?;

@@ -1,4 +1,4 @@
-//! Weir: a build of this workspace as it is shipped, or the binary that `WEIR_BIN` names.
+//! Weir, as it is shipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::{install, run};
 
 /// Builds and starts a node; `policy` names a folder under `plugins/`.
 pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Server> {
-    let program = binary()?;
+    let program = run::node_as_shipped()?;
     let name = if policy.is_some() {
         "weir, static-site"
     } else {
@@ -38,16 +38,6 @@ pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Ser
     let version = run::answer(&program, &["--version"]).unwrap_or_default();
     let config = config.to_string_lossy().into_owned();
     Server::start(name, version, port, &dir, &program, &["run", "-c", &config])
-}
-
-/// A build as it is shipped, or the binary that `WEIR_BIN` names.
-pub(super) fn binary() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("WEIR_BIN") {
-        return Ok(PathBuf::from(program));
-    }
-    let words = ["build", "--profile", "dist", "--workspace", "--bin", "weir"];
-    run::shown(&mut run::cargo(&words))?;
-    Ok(run::target_dir().join("dist/weir"))
 }
 
 /// The configuration without a policy.

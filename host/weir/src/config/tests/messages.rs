@@ -124,6 +124,10 @@ fn each_mistake_has_its_message() {
             "7:12: memory.capacity: the value is too small, the least is \"1MiB\"",
         ),
         (
+            "[memory]\ncapacity = \"0\"",
+            "7:12: memory.capacity: with the memory tier off there is no tier that could store anything",
+        ),
+        (
             "[cache]\nmax_object = \"1GiB\"",
             "7:14: cache.max_object: an object of this size is larger than the 268435456 bytes of memory.capacity",
         ),

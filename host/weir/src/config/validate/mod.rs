@@ -33,7 +33,10 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
     let tls = root
         .tls
         .map(|tls| tls::resolve(tls.value, folder, findings));
-    let memory = root.memory.and_then(|memory| resolve_memory(&memory.value));
+    let has_second = root.redis.is_some() || root.disk.is_some();
+    let memory = root
+        .memory
+        .and_then(|memory| resolve_memory(&memory.value, has_second, findings));
     let cache = root
         .cache
         .and_then(|cache| resolve_cache(&cache.value, memory, findings));
@@ -154,9 +157,30 @@ fn resolve_log(raw: &raw::Log) -> Option<Log> {
     })
 }
 
-fn resolve_memory(raw: &raw::Memory) -> Option<Memory> {
+/// The least that is of use to a memory tier.
+const MIN_MEMORY: u64 = 1 << 20;
+
+fn resolve_memory(
+    raw: &raw::Memory,
+    has_second: bool,
+    findings: &mut Findings<'_>,
+) -> Option<Memory> {
+    let capacity = raw.capacity.as_ref()?;
+    match capacity.value.0 {
+        0 if !has_second => findings.error(
+            &capacity.place,
+            "with the memory tier off there is no tier that could store anything",
+            "write at least \"1MiB\", or add a [redis] or [disk] table",
+        ),
+        1..MIN_MEMORY => findings.error(
+            &capacity.place,
+            "the value is too small, the least is \"1MiB\"",
+            "write at least \"1MiB\"; with [redis] or [disk], \"0\" turns the tier off",
+        ),
+        _ => {}
+    }
     Some(Memory {
-        capacity: bytes(&raw.capacity)?,
+        capacity: capacity.value.0,
     })
 }
 
@@ -166,6 +190,7 @@ fn resolve_cache(
     findings: &mut Findings<'_>,
 ) -> Option<Cache> {
     if let (Some(object), Some(memory)) = (&raw.max_object, memory)
+        && memory.capacity > 0
         && object.value.0 > memory.capacity
     {
         findings.error(
@@ -181,7 +206,10 @@ fn resolve_cache(
         longest_life: value(&raw.longest_life)?,
         max_object: match &raw.max_object {
             Some(size) => size.value.0,
-            None => (memory?.capacity / 8).min(MAX_OBJECT),
+            None => match memory?.capacity {
+                0 => MAX_OBJECT,
+                capacity => (capacity / 8).min(MAX_OBJECT),
+            },
         },
         max_keyed_body: bytes(&raw.max_keyed_body)?,
         uncacheable_for: value(&raw.uncacheable_for)?,
