@@ -1,5 +1,7 @@
 //! What the admin API asks of a node. The binary implements it; tests fake it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
@@ -37,11 +39,34 @@ pub trait Control: Send + Sync {
     /// load. The version in force stays.
     async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError>;
 
-    /// Brings back the version that was in force before the present one.
+    /// Loads `component` and holds it, to be tried or promoted. Nothing else changes.
     ///
     /// # Errors
-    /// `NotFound` for a name that is not configured, `Conflict` when there is no earlier version.
-    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError>;
+    /// As [`Control::put_policy`].
+    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError>;
+
+    /// Tries a held version on live requests; a trial under way ends.
+    ///
+    /// # Errors
+    /// `NotFound` for a name or version that is not there, `Conflict` when it is in force or
+    /// none is held.
+    async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError>;
+
+    /// Puts a version in force: the named one, else the one on trial.
+    ///
+    /// # Errors
+    /// As [`Control::try_policy`].
+    async fn promote(&self, name: &str, version: Option<String>) -> Result<Deployed, ControlError>;
+
+    /// Ends a trial; where there is none, brings back the version that was in force before
+    /// the present one.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not configured, `Conflict` when there is neither.
+    async fn rollback(&self, name: &str) -> Result<RolledBack, ControlError>;
+
+    /// The newest changes of policies, the newest first; of one policy where it is named.
+    async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry>;
 
     /// Reads the configuration and every component again, and tells for each policy what came
     /// of it. What could not be loaded keeps its last good version.
@@ -179,7 +204,7 @@ pub enum SelectorKind {
 }
 
 /// A policy in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyInfo {
     /// Its name in the configuration.
     pub name: String,
@@ -199,6 +224,106 @@ pub struct PolicyInfo {
     pub failures: u64,
     /// The last failed call or failed load, for a person.
     pub last_error: Option<String>,
+    /// The version that a rollback brings back.
+    #[serde(default)]
+    pub previous: Option<String>,
+    /// Versions that wait to be tried or promoted, the newest last.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// The version on trial.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+}
+
+/// How a version is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrialMode {
+    /// It decides nothing; its answers are compared with those of the version in force.
+    Shadow,
+    /// It decides for a part of the clients, always the same ones.
+    Canary,
+}
+
+/// What is to be tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialRequest {
+    /// How.
+    pub mode: TrialMode,
+    /// Which version; the newest that is held when absent.
+    pub version: Option<String>,
+    /// Percent of the requests (shadow) or clients (canary), above 0 and at most 100.
+    pub percent: f64,
+}
+
+/// A version on trial, and what it came to so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The version.
+    pub version: String,
+    /// How it is tried.
+    pub mode: TrialMode,
+    /// Percent of the requests (shadow) or clients (canary).
+    pub percent: f64,
+    /// Shadow: answers that were those of the version in force.
+    pub same: u64,
+    /// Shadow: answers that were not.
+    pub different: u64,
+    /// Canary: decisions that it gave.
+    pub decided: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Shadow: requests of the sample that were left out, since too many were under way.
+    pub skipped: u64,
+    /// Differences by kind; an answer can differ in several.
+    pub differences: BTreeMap<String, u64>,
+    /// The first differences of each kind.
+    pub examples: Vec<TrialExample>,
+    /// The last failed call.
+    pub last_error: Option<String>,
+}
+
+/// One difference between a version on trial and the one in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialExample {
+    /// In what they differ: `key`, `lifetime`…
+    pub kind: String,
+    /// Method and target URI, or the type of the event.
+    pub subject: String,
+    /// What the version in force says.
+    pub live: String,
+    /// What the one on trial says.
+    pub tried: String,
+}
+
+/// The answer to a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The version in force now.
+    pub version: String,
+    /// The version whose trial ended; absent when the version in force changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+/// One change of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When: RFC 3339, in UTC.
+    pub time: String,
+    /// The policy's name.
+    pub policy: String,
+    /// What was done: `loaded`, `deployed`, `held`, `shadow`, `canary`, `promoted`,
+    /// `rolled-back`, `trial-ended`, `quarantined` or `refused`.
+    pub action: String,
+    /// Who did it: `file`, `admin`, or the rule that did.
+    pub by: String,
+    /// The version that it is about.
+    pub version: String,
+    /// The version in whose place it came.
+    pub from: Option<String>,
+    /// More, for a person.
+    pub detail: Option<String>,
 }
 
 /// Where a policy's component came from.

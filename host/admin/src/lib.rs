@@ -17,12 +17,13 @@ mod tests;
 
 pub use auth::{Auth, TokenError};
 pub use control::{
-    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
-    Reloaded, Scope, Selected, SelectorKind, Source,
+    AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
+    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
+    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample,
+    TrialMode, TrialRequest,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]
 pub use routes::router;
-pub use routes::{MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS};
+pub use routes::{MAX_AUDIT, MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS};
 pub use serve::serve;

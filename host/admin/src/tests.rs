@@ -5,6 +5,7 @@ mod routes;
 mod security;
 mod socket;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,9 +18,9 @@ use tokio::sync::Mutex;
 use tower::ServiceExt;
 
 use crate::control::{
-    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
-    Reloaded, Scope, Selected, SelectorKind, Source,
+    AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
+    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
+    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialRequest,
 };
 use crate::{Auth, routes::router};
 
@@ -88,6 +89,9 @@ impl Control for Fake {
             calls: 7,
             failures: 1,
             last_error: Some("on-request trapped".into()),
+            previous: None,
+            held: vec!["def".into()],
+            trial: None,
         }]
     }
 
@@ -98,11 +102,50 @@ impl Control for Fake {
         })
     }
 
-    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError> {
-        self.note(format!("rollback {name}")).await?;
+    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        self.note(format!("hold {name} {component:?}")).await?;
         Ok(Deployed {
-            version: "abc".into(),
+            version: "def".into(),
         })
+    }
+
+    async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError> {
+        self.note(format!("{name} {request:?}")).await?;
+        Ok(Trial {
+            version: "def".into(),
+            mode: request.mode,
+            percent: request.percent,
+            same: 0,
+            different: 0,
+            decided: 0,
+            failed: 0,
+            skipped: 0,
+            differences: BTreeMap::new(),
+            examples: Vec::new(),
+            last_error: None,
+        })
+    }
+
+    async fn promote(&self, name: &str, version: Option<String>) -> Result<Deployed, ControlError> {
+        self.note(format!("promote {name} {version:?}")).await?;
+        Ok(Deployed {
+            version: "def".into(),
+        })
+    }
+
+    async fn rollback(&self, name: &str) -> Result<RolledBack, ControlError> {
+        self.note(format!("rollback {name}")).await?;
+        Ok(RolledBack {
+            version: "abc".into(),
+            ended: None,
+        })
+    }
+
+    async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {
+        self.note(format!("audit {policy:?} {limit}"))
+            .await
+            .unwrap();
+        Vec::new()
     }
 
     async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {

@@ -2,6 +2,7 @@
 //! one it met and keeps it until its last policy call.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -11,6 +12,7 @@ use weir_semantics::Rules;
 use crate::metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, RouteMetrics};
 use crate::router::{PatternError, Router};
 use crate::settings::{CacheSettings, RouteSettings, route_label};
+use crate::trial::Trial;
 use crate::upstream::Upstream;
 
 /// The namespace that metrics give to objects without one: plain RFC 9111.
@@ -25,27 +27,41 @@ pub struct PolicySlot {
     pub label: Arc<str>,
     /// The version before, for `on_policy_error = "last-good"`.
     pub previous: Option<Policy>,
+    /// A version that is tried beside it.
+    pub trial: Option<Arc<Trial>>,
     pub(crate) metrics: Arc<PolicyMetrics>,
 }
 
 impl PolicySlot {
     /// Puts a policy in force, with the one it replaces.
     #[must_use]
-    pub fn new(current: Policy, previous: Option<Policy>, metrics: &Metrics) -> Self {
+    pub fn new(
+        current: Policy,
+        previous: Option<Policy>,
+        trial: Option<Arc<Trial>>,
+        metrics: &Metrics,
+    ) -> Self {
         let label = Arc::from(format!("{}@{}", current.name(), current.version()));
         Self {
             metrics: Arc::new(metrics.policy(current.name())),
             current,
             label,
             previous,
+            trial,
         }
+    }
+
+    /// The canary that decides for this client, if there is one.
+    pub(crate) fn canary_for(&self, client: IpAddr) -> Option<&Arc<Trial>> {
+        let trial = self.trial.as_ref()?;
+        trial.decides_for(client).then_some(trial)
     }
 }
 
 impl PolicySlot {
     /// Counts a call of `on-request`.
-    pub(crate) fn count_request(&self) {
-        match self.current.remembers() {
+    pub(crate) fn count_request(&self, policy: &Policy) {
+        match policy.remembers() {
             true => self.metrics.on_request.inc(),
             false => self.metrics.without_memo.inc(),
         };

@@ -21,6 +21,7 @@ mod server;
 mod settings;
 mod tee;
 mod tls;
+mod trial;
 mod tunnels;
 mod upload;
 mod upstream;
@@ -52,6 +53,7 @@ pub use tls::{
     Certificate, CertificateError, CertificatePart, HandshakeError, Protocol, Tls, TlsError,
     client_tls, read_authorities,
 };
+pub use trial::{Difference, DifferenceKind, Trial, TrialMode, TrialReport};
 pub use tunnels::{Tunnel, TunnelEnd, Tunnels};
 pub use upstream::{
     Dialer, OriginBody, OriginRequest, Upstream, UpstreamError, UpstreamErrorKind,

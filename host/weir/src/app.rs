@@ -17,6 +17,7 @@ use weir_store::rate_limit::RateLimiter;
 use weir_store::roster::LiveNodes;
 use weir_store::{Clock, MemoryTier};
 
+use crate::audit::Audit;
 use crate::capabilities::services;
 use crate::certificates::Certificates;
 use crate::config::{self, Config};
@@ -37,6 +38,8 @@ pub(crate) struct App {
     pub(crate) limiter: Arc<RateLimiter>,
     /// Those of the TLS listeners, if there are any.
     pub(crate) certificates: Option<Certificates>,
+    /// What was changed about the policies, and by whom.
+    pub(crate) audit: Audit,
     loader: Loader,
     /// One change at a time; requests never wait for this.
     state: Mutex<State>,
@@ -61,7 +64,7 @@ impl App {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
         let clock = Clock::system();
         let tiers = Tiers::start(&config, &clock)?;
-        Self::with(config, clock, tiers).await
+        Self::with(config, clock, tiers, true).await
     }
 
     /// As [`App::start`], with memory alone: asks nobody, and leaves what a running node
@@ -71,10 +74,16 @@ impl App {
     /// As [`App::start`].
     pub(crate) async fn offline(config: Config) -> anyhow::Result<Arc<Self>> {
         let tiers = Tiers::memory(&config);
-        Self::with(config, Clock::system(), tiers).await
+        Self::with(config, Clock::system(), tiers, false).await
     }
 
-    async fn with(config: Config, clock: Clock, tiers: Tiers) -> anyhow::Result<Arc<Self>> {
+    /// `keeps`: whether what is done is written down.
+    async fn with(
+        config: Config,
+        clock: Clock,
+        tiers: Tiers,
+        keeps: bool,
+    ) -> anyhow::Result<Arc<Self>> {
         let Tiers { log, second } = tiers;
         let nodes = LiveNodes::default();
         let (kv, limiter) = match second.as_ref().and_then(|second| second.redis()) {
@@ -90,6 +99,11 @@ impl App {
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;
+        let kept = match keeps {
+            true => tiers::data_dir(&config)?,
+            false => None,
+        };
+        let audit = Audit::open(kept, clock.clone())?;
         let node = Node::new(Parts {
             memory: MemoryTier::new(config.memory.capacity, clock.clone()),
             clock,
@@ -107,6 +121,7 @@ impl App {
             .await?
             .0;
         let app = Arc::new(Self {
+            audit,
             node,
             nodes,
             limiter,
@@ -173,6 +188,7 @@ impl App {
         self.follow_certificates(&next.config);
         *state = next;
         log_report(&report);
+        self.record_loaded(&report);
         Ok(report)
     }
 
@@ -189,6 +205,7 @@ impl App {
             self.install(&state)?;
         }
         log_report(&report);
+        self.record_loaded(&report);
         Ok(())
     }
 

@@ -19,6 +19,16 @@ pub(crate) fn services(kv: KvStore, limiter: Arc<RateLimiter>) -> HostServices {
     }
 }
 
+/// The same for a policy that is only watched: it reads what others have stored, and
+/// changes nothing.
+pub(crate) fn watched(services: &HostServices) -> HostServices {
+    HostServices {
+        kv: Arc::new(Unchanged(Arc::clone(&services.kv))),
+        rate_limit: Arc::new(StoreLimiter(Arc::new(RateLimiter::alone()))),
+        log: Arc::clone(&services.log),
+    }
+}
+
 #[derive(Debug)]
 struct StoreKv(KvStore);
 
@@ -125,6 +135,89 @@ impl Kv for StoreKv {
 
     async fn queue_pop(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, KvError> {
         self.0.queue_pop(namespace, key).await.map_err(error)
+    }
+}
+
+/// Answers as if it had been done.
+#[derive(Debug)]
+struct Unchanged(Arc<dyn Kv>);
+
+#[async_trait]
+impl Kv for Unchanged {
+    async fn get(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, KvError> {
+        self.0.get(namespace, key).await
+    }
+
+    async fn set(&self, _: &str, _: &str, _: Bytes, _: Duration) -> Result<(), KvError> {
+        Ok(())
+    }
+
+    async fn delete(&self, namespace: &str, key: &str) -> Result<bool, KvError> {
+        Ok(self.0.get(namespace, key).await?.is_some())
+    }
+
+    async fn increment(
+        &self,
+        namespace: &str,
+        key: &str,
+        delta: i64,
+        _: Duration,
+    ) -> Result<i64, KvError> {
+        let value = self.0.get(namespace, key).await?;
+        let text = value.as_deref().map_or(Ok("0"), std::str::from_utf8);
+        let number = text.ok().and_then(|text| text.parse::<i64>().ok());
+        let sum = number.ok_or(KvError::WrongKind)?.checked_add(delta);
+        sum.ok_or_else(|| KvError::Refused("the counter would overflow".to_owned()))
+    }
+
+    async fn compare_and_set(
+        &self,
+        namespace: &str,
+        key: &str,
+        expected: Option<Bytes>,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<bool, KvError> {
+        Ok(self.0.get(namespace, key).await? == expected)
+    }
+
+    async fn set_add(
+        &self,
+        namespace: &str,
+        key: &str,
+        member: Bytes,
+        _: Duration,
+    ) -> Result<bool, KvError> {
+        Ok(!self.0.set_contains(namespace, key, member).await?)
+    }
+
+    async fn set_remove(&self, namespace: &str, key: &str, member: Bytes) -> Result<bool, KvError> {
+        self.0.set_contains(namespace, key, member).await
+    }
+
+    async fn set_contains(
+        &self,
+        namespace: &str,
+        key: &str,
+        member: Bytes,
+    ) -> Result<bool, KvError> {
+        self.0.set_contains(namespace, key, member).await
+    }
+
+    async fn queue_push(
+        &self,
+        _: &str,
+        _: &str,
+        _: Bytes,
+        _: u32,
+        _: Duration,
+    ) -> Result<u32, KvError> {
+        // Its length cannot be asked without taking from it.
+        Ok(1)
+    }
+
+    async fn queue_pop(&self, _: &str, _: &str) -> Result<Option<Bytes>, KvError> {
+        Ok(None)
     }
 }
 

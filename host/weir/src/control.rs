@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::Uri;
 use serde_json::{Value, json};
 use weir_admin::{
-    Connection, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
-    Reloaded, Scope, Selected, SelectorKind, Source,
+    AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
+    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
+    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialRequest,
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
@@ -21,7 +21,8 @@ use weir_store::{Key, SecondTier};
 
 use crate::app::App;
 use crate::inspect;
-use crate::policies;
+use crate::lifecycle;
+use crate::policies::{self, TrialError};
 use crate::settings;
 use crate::stats;
 
@@ -82,37 +83,42 @@ impl Control for NodeControl {
     }
 
     async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
-        let mut state = self.0.state().await;
-        if state.policies.get(name).is_none() {
-            return Err(unknown_policy(name));
-        }
-        state
-            .policies
-            .deploy(self.0.loader(), name, component)
+        self.0
+            .deploy(name, component)
             .await
-            .map_err(|error| {
-                ControlError::new(
-                    ControlErrorKind::BadRequest { field: None },
-                    format!("{error:#}; the version in force stays"),
-                )
-            })?;
-        self.0.install(&state).map_err(|error| internal(&error))?;
-        deployed(&state.policies, name)
+            .map_err(|error| refused(&error))
     }
 
-    async fn rollback(&self, name: &str) -> Result<Deployed, ControlError> {
-        let mut state = self.0.state().await;
-        if state.policies.get(name).is_none() {
-            return Err(unknown_policy(name));
-        }
-        if state.policies.roll_back(name).is_none() {
-            return Err(ControlError::new(
-                ControlErrorKind::Conflict,
-                format!("policy {name:?} has no earlier version on this node"),
-            ));
-        }
-        self.0.install(&state).map_err(|error| internal(&error))?;
-        deployed(&state.policies, name)
+    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        self.0
+            .hold(name, component)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError> {
+        let trial = self
+            .0
+            .try_out(name, &request)
+            .await
+            .map_err(|error| refused(&error))?;
+        Ok(lifecycle::shown(&trial))
+    }
+
+    async fn promote(&self, name: &str, version: Option<String>) -> Result<Deployed, ControlError> {
+        let promoted = self.0.promote(name, version.as_deref()).await;
+        promoted.map_err(|error| refused(&error))
+    }
+
+    async fn rollback(&self, name: &str) -> Result<RolledBack, ControlError> {
+        self.0
+            .roll_back(name, "admin", None)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {
+        self.0.audit.newest(policy.as_deref(), limit)
     }
 
     async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {
@@ -381,6 +387,9 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
                 .sum()
         }),
         last_error: entry.last_error.clone(),
+        previous: entry.previous().map(str::to_owned),
+        held: entry.held().map(str::to_owned).collect(),
+        trial: entry.trial().map(|trial| lifecycle::shown(trial)),
     }
 }
 
@@ -388,22 +397,18 @@ fn total(stats: &PolicyStats, count: impl Fn(&weir_policy::HookStats) -> u64) ->
     Hook::ALL.iter().map(|hook| count(stats.hook(*hook))).sum()
 }
 
-fn deployed(policies: &policies::Policies, name: &str) -> Result<Deployed, ControlError> {
-    policies
-        .get(name)
-        .map(|entry| Deployed {
-            version: entry.policy().version().to_owned(),
-        })
-        .ok_or_else(|| unknown_policy(name))
-}
-
-fn unknown_policy(name: &str) -> ControlError {
-    ControlError::new(
-        ControlErrorKind::NotFound,
-        format!(
-            "there is no policy named {name:?}; policies are defined as [policies.NAME] in the configuration"
-        ),
-    )
+fn refused(error: &TrialError) -> ControlError {
+    let kind = match error {
+        TrialError::Unknown(_) => ControlErrorKind::NotFound,
+        TrialError::Conflict(_) => ControlErrorKind::Conflict,
+        TrialError::Load(_) => ControlErrorKind::BadRequest { field: None },
+        TrialError::Install(_) => ControlErrorKind::Internal,
+    };
+    let stays = match kind {
+        ControlErrorKind::BadRequest { .. } => "; the version in force stays",
+        _ => "",
+    };
+    ControlError::new(kind, format!("{error}{stays}"))
 }
 
 fn internal(error: &anyhow::Error) -> ControlError {

@@ -2,6 +2,7 @@
 //! configuration and puts the parts together; what they do is in the crates below it.
 
 mod app;
+mod audit;
 mod capabilities;
 mod certificates;
 mod client;
@@ -13,6 +14,7 @@ mod explain;
 mod fields;
 mod fleet;
 mod inspect;
+mod lifecycle;
 mod logging;
 mod metrics;
 mod plugin;
@@ -62,10 +64,16 @@ enum Command {
     Purge(client::PurgeArgs),
     /// Send a domain event to a node's policies.
     Event(client::EventArgs),
-    /// Give a running node a new version of a policy.
+    /// Give a running node a new version of a policy, to be in force or to be tried.
     Deploy(client::DeployArgs),
-    /// Bring back a policy's version before the present one.
+    /// Show what a version on trial came to, or begin a trial.
+    Trial(client::TrialArgs),
+    /// Put the version on trial in force.
+    Promote(client::PromoteArgs),
+    /// End a trial, or bring back a policy's version before the present one.
     Rollback(client::RollbackArgs),
+    /// Show who changed which policy.
+    Audit(client::AuditArgs),
     /// Show a node's state.
     Status(client::StatusArgs),
     /// Show objects, bytes, hits, misses, evictions and ages by namespace.
@@ -140,7 +148,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Purge(args) => block_on(client::purge(args)),
         Command::Event(args) => block_on(client::event(args)),
         Command::Deploy(args) => block_on(client::deploy(args)),
+        Command::Trial(args) => block_on(client::trial(args)),
+        Command::Promote(args) => block_on(client::promote(args)),
         Command::Rollback(args) => block_on(client::rollback(args)),
+        Command::Audit(args) => block_on(client::audit(args)),
         Command::Status(args) => block_on(client::status(args)),
         Command::Stats(args) => block_on(client::stats(args)),
         Command::Inspect(args) => block_on(client::inspect(args)),

@@ -53,6 +53,7 @@ impl Collector for Parts {
             memory.evictions,
         )?;
         out.namespaces(&node)?;
+        out.trials(&node)?;
         let log = node.log();
         let position = log.position();
         out.gauge(
@@ -96,6 +97,49 @@ impl Collector for Parts {
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
+    /// What versions on trial came to; a series ends with its trial.
+    fn trials(&mut self, node: &Node) -> std::fmt::Result {
+        let generation = node.generation();
+        let trials: Vec<_> = generation
+            .policies()
+            .iter()
+            .filter_map(|slot| slot.trial.as_ref())
+            .map(|trial| (trial, trial.report()))
+            .collect();
+        let help = "Answers of a version on trial";
+        let mut family = self.family("policy_trial", help, None, MetricType::Counter)?;
+        for (trial, report) in &trials {
+            for (result, count) in [
+                ("same", report.same),
+                ("different", report.different),
+                ("decided", report.decided),
+                ("failed", report.failed),
+                ("skipped", report.skipped),
+            ] {
+                let labels = [
+                    ("policy", trial.policy.name()),
+                    ("version", trial.policy.version()),
+                    ("mode", trial.mode.as_str()),
+                    ("result", result),
+                ];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Differences of a version on trial from the one in force, by kind";
+        let mut family = self.family("policy_differences", help, None, MetricType::Counter)?;
+        for (trial, report) in &trials {
+            for (kind, count) in &report.kinds {
+                let labels = [
+                    ("policy", trial.policy.name()),
+                    ("version", trial.policy.version()),
+                    ("kind", kind.as_str()),
+                ];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn namespaces(&mut self, node: &Node) -> std::fmt::Result {
         let memory = node.memory().namespaces();
         let gauge = MetricType::Gauge;

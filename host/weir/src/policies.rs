@@ -3,14 +3,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
 use weir_policy::{Engine, HostServices, Policy};
-use weir_proxy::{Metrics, PolicySlot};
+use weir_proxy::{Metrics, PolicySlot, Trial};
 
+use crate::capabilities;
 use crate::config;
 use crate::settings;
+
+mod trials;
+
+pub(crate) use trials::{RolledBack, TrialError};
 
 /// The largest component, in bytes.
 const MAX_COMPONENT: u64 = 64 << 20;
@@ -36,6 +42,11 @@ pub(crate) struct Entry {
     pub(crate) config: config::Policy,
     current: Version,
     previous: Option<Version>,
+    /// Versions that were loaded and never put in force, the newest last. They are
+    /// watched: what they do changes nothing.
+    held: Vec<Version>,
+    /// One of them that is tried, or the version before.
+    trial: Option<Arc<Trial>>,
     /// What was last loaded from the file: a deployed version wins until this changes.
     file: Bytes,
     /// What was last read from the file and could not be loaded.
@@ -50,6 +61,20 @@ impl Entry {
 
     pub(crate) fn source(&self) -> Source {
         self.current.source
+    }
+
+    /// The version that a rollback brings back.
+    pub(crate) fn previous(&self) -> Option<&str> {
+        Some(self.previous.as_ref()?.policy.version())
+    }
+
+    /// Versions that wait to be tried or promoted, the newest last.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().map(|version| version.policy.version())
+    }
+
+    pub(crate) fn trial(&self) -> Option<&Arc<Trial>> {
+        self.trial.as_ref()
     }
 }
 
@@ -67,11 +92,17 @@ pub(crate) struct Reloaded {
 pub(crate) struct Loader {
     engine: Engine,
     services: HostServices,
+    /// For versions that are only watched.
+    watched: HostServices,
 }
 
 impl Loader {
     pub(crate) fn new(engine: Engine, services: HostServices) -> Self {
-        Self { engine, services }
+        Self {
+            engine,
+            watched: capabilities::watched(&services),
+            services,
+        }
     }
 
     /// Compiles and checks a component; the engine does it off this thread.
@@ -82,11 +113,20 @@ impl Loader {
         bytes: Bytes,
         source: Source,
     ) -> anyhow::Result<Version> {
+        let services = self.services.clone();
+        self.load_with(name, config, bytes, source, services).await
+    }
+
+    async fn load_with(
+        &self,
+        name: &str,
+        config: &config::Policy,
+        bytes: Bytes,
+        source: Source,
+        services: HostServices,
+    ) -> anyhow::Result<Version> {
         let spec = settings::policy(name, config);
-        let policy = self
-            .engine
-            .load(spec, &bytes, self.services.clone())
-            .await?;
+        let policy = self.engine.load(spec, &bytes, services).await?;
         Ok(Version {
             policy,
             bytes,
@@ -170,17 +210,6 @@ impl Policies {
         }
     }
 
-    /// Brings back the version before the present one; the two change places. `None` when
-    /// there is no earlier one.
-    pub(crate) fn roll_back(&mut self, name: &str) -> Option<String> {
-        let entry = self.entries.get_mut(name)?;
-        let mut back = entry.previous.take()?;
-        // From now on it is there because somebody wanted it, whatever the file says.
-        back.source = Source::Deployed;
-        entry.replace(back);
-        Some(entry.current.policy.version().to_owned())
-    }
-
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
@@ -198,7 +227,8 @@ impl Policies {
                     .previous
                     .as_ref()
                     .map(|version| version.policy.clone());
-                let slot = PolicySlot::new(entry.current.policy.clone(), previous, metrics);
+                let trial = entry.trial.clone();
+                let slot = PolicySlot::new(entry.current.policy.clone(), previous, trial, metrics);
                 (name.clone(), slot)
             })
             .collect()
@@ -219,6 +249,8 @@ impl Entry {
         self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));
         self.last_error = None;
+        // It was compared with a version that is not in force any more.
+        self.trial = None;
     }
 }
 
@@ -239,6 +271,8 @@ async fn configure_one(
             config: config.clone(),
             current,
             previous: None,
+            held: Vec::new(),
+            trial: None,
             file: bytes,
             failed: None,
             last_error: None,
@@ -283,8 +317,9 @@ async fn configure_one(
             entry.replace(version);
             entry.failed = None;
             if !same_settings {
-                // It was loaded with grants and namespaces that no longer hold.
+                // They were loaded with grants and namespaces that no longer hold.
                 entry.previous = None;
+                entry.held.clear();
             }
             true
         }

@@ -50,6 +50,12 @@ pub(crate) fn on_request(
     let lookup = || good_lookup(&settings.namespace);
     let found = |lookup: Lookup| Ok(Decision::Lookup(lookup));
     match settings.misbehave {
+        Misdeed::ForgetsQuery => {
+            let lookup = Lookup::new(&settings.namespace);
+            lookup.key(Part::path());
+            lookup.tag(vec![Part::text("test")]);
+            found(lookup)
+        }
         Misdeed::TrapOnRequest => trap(),
         Misdeed::ErrorOnRequest => Err("misbehaving: no decision".to_owned()),
         Misdeed::EndlessLoop => endless_loop(),
@@ -166,6 +172,10 @@ pub(crate) fn on_response(settings: &Settings, response: &Response) -> Result<()
             response.invalidate(vec![Selector::namespace("foreign")]);
         }
         Misdeed::EndlessLifetime => response.set_lifetime(u64::MAX),
+        Misdeed::ForgetsQuery => {
+            response.set_lifetime(7_000);
+            response.tag("forgetful");
+        }
         _ => {}
     }
     Ok(())
@@ -178,6 +188,9 @@ pub(crate) fn on_event(settings: &Settings, event: &Event) -> Result<Vec<Selecto
         Misdeed::EndlessLoopOnEvent => endless_loop(),
         Misdeed::ManySelectorsOnEvent => Ok(many_selectors()),
         Misdeed::ForeignSelectorOnEvent => Ok(vec![Selector::namespace("foreign")]),
+        Misdeed::ForgetsQuery if event.kind() == "test.changed" => {
+            Ok(vec![Selector::tag("test"), Selector::tag("forgetful")])
+        }
         _ if event.kind() == "test.changed" => Ok(vec![Selector::tag("test")]),
         _ => Ok(Vec::new()),
     }

@@ -3,6 +3,12 @@
 use serde::Deserialize;
 use weir_sdk::bindings::weir::policy::http::Request;
 
+const PREFIX: &str = "weir-test-misdeed:";
+
+/// A test writes the name of a misdeed over the blanks, in the component itself: another
+/// version, that behaves otherwise under the same settings.
+static OVERRIDE: [u8; 50] = *b"weir-test-misdeed:                                ";
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -27,7 +33,16 @@ impl Settings {
             "" | "null" => "{}",
             given => given,
         };
-        serde_json::from_str(config).map_err(|error| format!("misbehaving: {error}"))
+        let wrong = |error| format!("misbehaving: {error}");
+        let mut settings: Self = serde_json::from_str(config).map_err(wrong)?;
+        // Read as if it could change: the compiler would fold what a test writes over.
+        let written = std::hint::black_box(&OVERRIDE)[PREFIX.len()..].trim_ascii();
+        if !written.is_empty() {
+            let name = String::from_utf8_lossy(written);
+            let name = serde_json::Value::String(name.into_owned());
+            settings.misbehave = serde_json::from_value(name).map_err(wrong)?;
+        }
+        Ok(settings)
     }
 
     pub(crate) fn applies(&self, request: &Request) -> bool {
@@ -43,6 +58,9 @@ impl Settings {
 pub(crate) enum Misdeed {
     /// Behaves well.
     Nothing,
+    /// The query is not in the key. Also stores for 7 s, with a tag more, and maps events to
+    /// a tag more: it differs from a good one in all hooks.
+    ForgetsQuery,
     /// `unreachable` in configure.
     TrapInConfigure,
     /// An error from configure.

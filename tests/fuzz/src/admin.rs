@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 use weir_admin::{
-    Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, MAX_SELECTORS, PolicyInfo,
-    Readiness, Reloaded, Scope,
+    AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, MAX_AUDIT, MAX_SELECTORS,
+    PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Trial, TrialRequest,
 };
 
 use crate::semantics::fields;
@@ -191,8 +191,28 @@ impl Control for Asked {
         self.refuse()
     }
 
-    async fn rollback(&self, _: &str) -> Result<Deployed, ControlError> {
+    async fn hold_policy(&self, _: &str, component: Bytes) -> Result<Deployed, ControlError> {
+        assert!(!component.is_empty());
         self.refuse()
+    }
+
+    async fn try_policy(&self, _: &str, request: TrialRequest) -> Result<Trial, ControlError> {
+        assert!(request.percent > 0.0 && request.percent <= 100.0);
+        self.refuse()
+    }
+
+    async fn promote(&self, _: &str, _: Option<String>) -> Result<Deployed, ControlError> {
+        self.refuse()
+    }
+
+    async fn rollback(&self, _: &str) -> Result<RolledBack, ControlError> {
+        self.refuse()
+    }
+
+    async fn audit(&self, _: Option<String>, limit: usize) -> Vec<AuditEntry> {
+        self.asked();
+        assert!((1..=MAX_AUDIT).contains(&limit));
+        Vec::new()
     }
 
     async fn reload(&self) -> Result<Vec<Reloaded>, ControlError> {

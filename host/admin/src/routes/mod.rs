@@ -29,6 +29,9 @@ pub const MAX_SELECTORS: usize = 1000;
 /// The most upgraded connections in one answer.
 pub const MAX_CONNECTIONS: usize = 1000;
 
+/// The most changes of policies in one answer.
+pub const MAX_AUDIT: usize = 1000;
+
 /// What a handler needs.
 #[derive(Clone)]
 struct App {
@@ -48,7 +51,11 @@ pub fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
         .route("/v1/events", post(invalidation::event))
         .route("/v1/policies", get(policies::list))
         .route("/v1/policies/{name}", put(policies::put))
+        .route("/v1/policies/{name}/shadow", post(policies::shadow))
+        .route("/v1/policies/{name}/canary", post(policies::canary))
+        .route("/v1/policies/{name}/promote", post(policies::promote))
         .route("/v1/policies/{name}/rollback", post(policies::rollback))
+        .route("/v1/audit", get(policies::audit))
         .route("/v1/reload", post(policies::reload))
         .route("/v1/explain", get(inspect::explain))
         .route("/v1/inspect", get(inspect::inspect))

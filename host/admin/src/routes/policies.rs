@@ -1,15 +1,16 @@
-//! The life of a policy: list, deploy, roll back, reload.
+//! The life of a policy: list, deploy, try, promote, roll back, reload; what was done.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{App, MAX_COMPONENT};
-use crate::body;
-use crate::control::{Deployed, Reloaded};
+use super::{App, MAX_AUDIT, MAX_COMPONENT};
+use crate::body::{self, Field, JsonObject};
+use crate::control::{Deployed, Reloaded, RolledBack, Trial, TrialMode, TrialRequest};
 use crate::error::ApiError;
 
 type Name = Result<Path<String>, PathRejection>;
@@ -21,9 +22,11 @@ pub(super) async fn list(State(app): State<App>) -> Json<Value> {
 pub(super) async fn put(
     State(app): State<App>,
     name: Name,
+    RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Json<Deployed>, ApiError> {
     let name = policy_name(name)?;
+    let activate = activates(query.as_deref().unwrap_or_default())?;
     body::require_type(
         request.headers(),
         &["application/wasm", "application/octet-stream"],
@@ -41,14 +44,138 @@ pub(super) async fn put(
             "the body is empty; send the component: curl --data-binary @policy.wasm",
         ));
     }
-    Ok(Json(app.control.put_policy(&name, component).await?))
+    Ok(Json(match activate {
+        true => app.control.put_policy(&name, component).await?,
+        false => app.control.hold_policy(&name, component).await?,
+    }))
+}
+
+/// Reads `activate=true` or `activate=false`.
+fn activates(query: &str) -> Result<bool, ApiError> {
+    let mut activate = true;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        activate = match (name.as_ref(), value.as_ref()) {
+            ("activate", "true") => true,
+            ("activate", "false") => false,
+            ("activate", _) => {
+                let message = "`activate` is `true` or `false`";
+                return Err(ApiError::field("activate", message));
+            }
+            (other, _) => return Err(body::unknown(other, &["activate"])),
+        };
+    }
+    Ok(activate)
+}
+
+/// The body of `shadow` and `canary`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Try {
+    version: Option<String>,
+    percent: f64,
+}
+
+impl JsonObject for Try {
+    const FIELDS: &'static [Field] = &[
+        VERSION,
+        Field {
+            name: "percent",
+            example: "5",
+            required: true,
+        },
+    ];
+}
+
+/// The body of `promote`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Promote {
+    version: Option<String>,
+}
+
+impl JsonObject for Promote {
+    const FIELDS: &'static [Field] = &[VERSION];
+}
+
+const VERSION: Field = Field {
+    name: "version",
+    example: r#""0f3a9c51d2e4""#,
+    required: false,
+};
+
+pub(super) async fn shadow(
+    State(app): State<App>,
+    name: Name,
+    request: Request,
+) -> Result<Json<Trial>, ApiError> {
+    begin(&app, name, request, TrialMode::Shadow).await
+}
+
+pub(super) async fn canary(
+    State(app): State<App>,
+    name: Name,
+    request: Request,
+) -> Result<Json<Trial>, ApiError> {
+    begin(&app, name, request, TrialMode::Canary).await
+}
+
+async fn begin(
+    app: &App,
+    name: Name,
+    request: Request,
+    mode: TrialMode,
+) -> Result<Json<Trial>, ApiError> {
+    let name = policy_name(name)?;
+    let Try { version, percent } = body::json(request).await?;
+    if !(percent > 0.0 && percent <= 100.0) {
+        let message = "`percent` is more than 0 and at most 100";
+        return Err(ApiError::field("percent", message));
+    }
+    let request = TrialRequest {
+        mode,
+        version,
+        percent,
+    };
+    Ok(Json(app.control.try_policy(&name, request).await?))
+}
+
+pub(super) async fn promote(
+    State(app): State<App>,
+    name: Name,
+    request: Request,
+) -> Result<Json<Deployed>, ApiError> {
+    let name = policy_name(name)?;
+    let Promote { version } = body::json(request).await?;
+    Ok(Json(app.control.promote(&name, version).await?))
+}
+
+pub(super) async fn audit(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let (mut policy, mut limit) = (None, 100);
+    for (name, value) in form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes()) {
+        match name.as_ref() {
+            "policy" => policy = Some(value.into_owned()),
+            "limit" => {
+                let number = value.parse().ok().filter(|n| (1..=MAX_AUDIT).contains(n));
+                limit = number.ok_or_else(|| {
+                    ApiError::field("limit", format!("`limit` is 1 to {MAX_AUDIT}"))
+                })?;
+            }
+            other => return Err(body::unknown(other, &["policy", "limit"])),
+        }
+    }
+    Ok(Json(
+        json!({"changes": app.control.audit(policy, limit).await}),
+    ))
 }
 
 pub(super) async fn rollback(
     State(app): State<App>,
     name: Name,
     request: Request,
-) -> Result<Json<Deployed>, ApiError> {
+) -> Result<Json<RolledBack>, ApiError> {
     let name = policy_name(name)?;
     body::nothing(request).await?;
     Ok(Json(app.control.rollback(&name).await?))

@@ -170,7 +170,7 @@ async fn unknown_paths_and_methods_answer_json() {
     for path in [
         "/",
         "/v1",
-        "/v1/policies/charity/shadow",
+        "/v1/policies/charity/shadows",
         "/v1/status/",
         "/v2/status",
     ] {

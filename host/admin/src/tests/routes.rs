@@ -81,6 +81,57 @@ async fn a_rollback_answers_the_version_in_force() {
 }
 
 #[tokio::test]
+async fn a_version_is_held_tried_and_promoted() {
+    let fake = Arc::new(Fake::new());
+    let put =
+        local("PUT", "/v1/policies/a?activate=false").header("content-type", "application/wasm");
+    let answer = ask(&fake, put.body(Body::from("x")).unwrap()).await;
+    assert_eq!(answer.json(), json!({"version": "def"}));
+    let shadow = local_json("POST", "/v1/policies/a/shadow", r#"{"percent": 12.5}"#);
+    assert_eq!(ask(&fake, shadow).await.json()["mode"], "shadow");
+    let canary = local_json(
+        "POST",
+        "/v1/policies/a/canary",
+        r#"{"version":"def","percent":100}"#,
+    );
+    assert_eq!(ask(&fake, canary).await.json()["percent"], 100.0);
+    let promote = local_json("POST", "/v1/policies/a/promote", "{}");
+    assert_eq!(ask(&fake, promote).await.status, 200);
+    assert_eq!(
+        *fake.asked.lock().await,
+        [
+            "hold a b\"x\"",
+            "a TrialRequest { mode: Shadow, version: None, percent: 12.5 }",
+            "a TrialRequest { mode: Canary, version: Some(\"def\"), percent: 100.0 }",
+            "promote a None",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_a_trial_cannot_be_told_is_refused_by_name() {
+    let fake = Arc::new(Fake::new());
+    for (path, body, field) in [
+        ("/v1/policies/a/shadow", "{}", "percent"),
+        ("/v1/policies/a/shadow", r#"{"percent":0}"#, "percent"),
+        ("/v1/policies/a/canary", r#"{"percent":101}"#, "percent"),
+        (
+            "/v1/policies/a/canary",
+            r#"{"percent":1,"share":2}"#,
+            "share",
+        ),
+        ("/v1/policies/a/promote", r#"{"percent":1}"#, "percent"),
+    ] {
+        let answer = ask(&fake, local_json("POST", path, body)).await;
+        let told = (answer.status.as_u16(), answer.field());
+        assert_eq!(told, (400, Some(field.to_owned())), "{path} {body}");
+    }
+    let answer = ask(&fake, get("/v1/audit?limit=0")).await;
+    assert_eq!(answer.field().as_deref(), Some("limit"));
+    assert!(fake.asked.lock().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_reload_that_left_a_policy_behind_is_no_success() {
     let request = || local_json("POST", "/v1/reload", "");
     let answer = ask(&Arc::new(Fake::new()), request()).await;

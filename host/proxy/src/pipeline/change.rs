@@ -219,10 +219,7 @@ async fn adjust(
         &details.note,
     );
     decide::count_response(call);
-    let called = decider
-        .policy
-        .on_response(&call.head, info, call.now.as_millis())
-        .await;
+    let called = store::adjustment_of(call, decider, info).await;
     *response.headers_mut() = Arc::unwrap_or_clone(headers);
     called
         .inspect_err(|error| {

@@ -9,11 +9,13 @@ use weir_semantics::Timestamp;
 
 use super::call::Call;
 use super::plan::{Decided, Decider};
+use super::shadow;
 use crate::generation::{PolicySlot, Route};
 use crate::node::Node;
 use crate::settings::OnPolicyError;
+use crate::trial::Trial;
 
-/// Decides without waiting; `None` when the policy has to be awaited.
+/// Decides without waiting; `None` when a policy has to be awaited.
 pub(crate) fn decide_now(
     node: &Node,
     route: &Route,
@@ -23,29 +25,49 @@ pub(crate) fn decide_now(
     let Some(slot) = &route.policy else {
         return Some(Decided::Plain);
     };
-    if let Some(decision) = slot.current.recall(head) {
-        slot.metrics.recalled.inc();
-        return Some(decided(decision, current(slot)));
+    if let Some(canary) = slot.canary_for(head.client) {
+        match at_once(slot, &canary.policy, head, now)? {
+            Ok(decision) => {
+                canary.decided();
+                return Some(decided(decision, tried(canary)));
+            }
+            // The version in force decides instead.
+            Err(error) => failed_canary(node, slot, canary, &error),
+        }
     }
-    if slot.current.waits() {
+    let error = match at_once(slot, &slot.current, head, now)? {
+        Ok(decision) => {
+            shadow::decision(slot, route, head, &decision, now);
+            return Some(decided(decision, current(slot)));
+        }
+        Err(error) => error,
+    };
+    count(node, slot, "on-request", &error);
+    match route.settings.on_policy_error {
+        // What stands in may have to be awaited.
+        OnPolicyError::LastGood => None,
+        choice => Some(stand_in(choice, error)),
+    }
+}
+
+/// A decision that is remembered, or that the guest makes when it is first polled: it does,
+/// unless it waits for Redis or all instances are in use; then it is asked again, and
+/// waited for.
+fn at_once(
+    slot: &PolicySlot,
+    policy: &Policy,
+    head: &Arc<RequestHead>,
+    now: Timestamp,
+) -> Option<Result<Decision, CallError>> {
+    if let Some(decision) = policy.recall(head) {
+        slot.metrics.recalled.inc();
+        return Some(Ok(decision));
+    }
+    if policy.waits() {
         return None;
     }
-    slot.count_request();
-    // It ends at its first poll unless all instances are in use; then it is asked again,
-    // and waited for.
-    let decided_now = slot.current.decide(head, now.as_millis()).now_or_never()?;
-    match decided_now {
-        Ok(decision) => Some(decided(decision, current(slot))),
-        // What stands in may have to be awaited.
-        Err(error) if route.settings.on_policy_error == OnPolicyError::LastGood => {
-            count(node, slot, "on-request", &error);
-            None
-        }
-        Err(error) => {
-            count(node, slot, "on-request", &error);
-            Some(stand_in(route.settings.on_policy_error, error))
-        }
-    }
+    slot.count_request(policy);
+    policy.decide(head, now.as_millis()).now_or_never()
 }
 
 /// Decides, waiting for the policy where it waits for Redis.
@@ -58,13 +80,20 @@ pub(crate) async fn decide(
     let Some(slot) = &route.policy else {
         return Decided::Plain;
     };
-    if let Some(decision) = slot.current.recall(head) {
-        slot.metrics.recalled.inc();
-        return decided(decision, current(slot));
+    if let Some(canary) = slot.canary_for(head.client) {
+        match awaited(slot, &canary.policy, head, now).await {
+            Ok(decision) => {
+                canary.decided();
+                return decided(decision, tried(canary));
+            }
+            Err(error) => failed_canary(node, slot, canary, &error),
+        }
     }
-    slot.count_request();
-    let error = match slot.current.decide(head, now.as_millis()).await {
-        Ok(decision) => return decided(decision, current(slot)),
+    let error = match awaited(slot, &slot.current, head, now).await {
+        Ok(decision) => {
+            shadow::decision(slot, route, head, &decision, now);
+            return decided(decision, current(slot));
+        }
         Err(error) => error,
     };
     count(node, slot, "on-request", &error);
@@ -77,6 +106,20 @@ pub(crate) async fn decide(
         }
     }
     stand_in(route.settings.on_policy_error, error)
+}
+
+async fn awaited(
+    slot: &PolicySlot,
+    policy: &Policy,
+    head: &Arc<RequestHead>,
+    now: Timestamp,
+) -> Result<Decision, CallError> {
+    if let Some(decision) = policy.recall(head) {
+        slot.metrics.recalled.inc();
+        return Ok(decision);
+    }
+    slot.count_request(policy);
+    policy.decide(head, now.as_millis()).await
 }
 
 fn stand_in(choice: OnPolicyError, error: CallError) -> Decided {
@@ -109,6 +152,21 @@ fn current(slot: &PolicySlot) -> Decider {
         policy: slot.current.clone(),
         label: Arc::clone(&slot.label),
     }
+}
+
+fn tried(trial: &Trial) -> Decider {
+    Decider {
+        policy: trial.policy.clone(),
+        label: Arc::clone(&trial.label),
+    }
+}
+
+fn failed_canary(node: &Node, slot: &PolicySlot, canary: &Trial, error: &CallError) {
+    canary.failed(error);
+    node.metrics()
+        .policy_error(slot.current.name(), "on-request", error.token());
+    tracing::warn!(policy = %canary.label, hook = "on-request", reason = error.token(), %error,
+        "a call of the canary failed; the version in force decides instead");
 }
 
 fn previous_of(policy: &Policy) -> Decider {

@@ -12,9 +12,11 @@ use super::call::Call;
 use super::decide::decide;
 use super::keys;
 use super::plan::{Decided, Decider, Plan};
+use super::shadow;
 use crate::node::Node;
 use crate::path;
 use crate::request::{self, Malformed};
+use crate::trial::TrialMode;
 
 /// What the policies made of a domain event.
 #[derive(Debug)]
@@ -88,7 +90,28 @@ impl Node {
                 .on_event(kind, data, self.clock.now().as_millis())
                 .await
                 .inspect_err(|error| super::decide::count(self, slot, "on-event", error))?;
-            let selectors = resolve(&selectors, None, Some(&slot.current));
+            let mut selectors = resolve(&selectors, None, Some(&slot.current));
+            match &slot.trial {
+                // What it has had stored goes by its own tags.
+                Some(trial) if trial.mode == TrialMode::Canary => {
+                    let asked = trial
+                        .policy
+                        .on_event(kind, data, self.clock.now().as_millis());
+                    let more = asked.await.inspect_err(|error| {
+                        trial.failed(error);
+                        super::decide::count(self, slot, "on-event", error);
+                    })?;
+                    for selector in resolve(&more, None, Some(&trial.policy)) {
+                        if !selectors.contains(&selector) {
+                            selectors.push(selector);
+                        }
+                    }
+                }
+                Some(trial) => {
+                    shadow::event(trial, kind, data, selectors.clone(), self.clock.now());
+                }
+                None => {}
+            }
             if !selectors.is_empty() {
                 selected.push(EventSelectors {
                     policy: slot.current.name().to_owned(),

@@ -22,6 +22,7 @@ mod origin;
 mod plan;
 mod ranged;
 mod serve;
+mod shadow;
 mod store;
 mod stored;
 mod upgrade;

@@ -21,7 +21,8 @@ use super::call::Call;
 use super::decide;
 use super::invalidate;
 use super::origin;
-use super::plan::Plan;
+use super::plan::{Decider, Plan};
+use super::shadow;
 use crate::compress;
 use crate::node::Node;
 
@@ -107,11 +108,33 @@ pub(super) async fn ask(
         headers,
         &plan.note,
     );
-    let adjustment = decider
+    let adjustment = adjustment_of(call, decider, info).await?;
+    Ok((assessment, adjustment))
+}
+
+/// What `on-response` of whoever decided changes, and, behind the request, what a version
+/// that is tried in shadow would.
+pub(super) async fn adjustment_of(
+    call: &Call,
+    decider: &Decider,
+    info: ResponseInfo,
+) -> Result<Adjustment, CallError> {
+    let slot = call.route.policy.as_ref();
+    let trial = slot.and_then(|slot| slot.trial.as_ref());
+    // Kept for the one that is tried in shadow.
+    let kept = trial.is_some().then(|| info.clone());
+    let called = decider
         .policy
         .on_response(&call.head, info, call.now.as_millis())
-        .await?;
-    Ok((assessment, adjustment))
+        .await;
+    match (&called, trial, slot, kept) {
+        (Err(error), Some(trial), ..) if trial.label == decider.label => trial.failed(error),
+        (Ok(live), _, Some(slot), Some(info)) => {
+            shadow::response(slot, &call.head, &info, live, call.now);
+        }
+        _ => {}
+    }
+    called
 }
 
 /// The exchange as if a GET had been made: what is stored is what its key says.

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use weir_admin::{Deployed, MAX_COMPONENT, PolicyInfo};
 
 use super::http::{Node, policy_path, typed};
+use super::trial::{self, TryArgs};
 use super::{AdminArgs, print, printable, raw};
 
-/// Replace a policy on a running node
+/// Replace a policy on a running node, or try the new version beside it
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeployArgs {
     /// The policy's name in the configuration
@@ -19,10 +20,12 @@ pub(crate) struct DeployArgs {
     /// The component, as `weir plugin build` makes it
     file: PathBuf,
     #[command(flatten)]
+    how: TryArgs,
+    #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Bring the previous version of a policy back
+/// End the trial of a version, or bring the previous version of a policy back
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RollbackArgs {
     /// The policy's name in the configuration
@@ -63,27 +66,45 @@ pub(super) async fn deploy(args: DeployArgs) -> anyhow::Result<String> {
     }
     let node = Node::new(&args.admin)?;
     // Asked before the upload: a refusal (token, name) is then an answer, not a broken pipe.
-    let before = version(&node, &args.name).await?;
+    let known = policy(&node, &args.name).await?;
+    let before = printable(&known.version);
+    let path = policy_path(&args.name);
+    let stays = || format!("{} stays at version {before}", args.name);
+    if let Some((mode, percent)) = args.how.wanted() {
+        let held = node
+            .put(&format!("{path}?activate=false"), Bytes::from(component))
+            .await
+            .with_context(stays)?;
+        let Deployed { version } = typed(&held)?;
+        let begun = trial::begin(&node, &known, Some(version), mode, percent, args.admin.json);
+        return begun.await.with_context(stays);
+    }
     let answer = node
-        .put(&policy_path(&args.name), Bytes::from(component))
+        .put(&path, Bytes::from(component))
         .await
-        .with_context(|| format!("{} stays at version {before}", args.name))?;
+        .with_context(stays)?;
     report(&args.name, &before, &answer, args.admin.json)
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<String> {
     let node = Node::new(&args.admin)?;
-    let before = version(&node, &args.name).await?;
+    let before = printable(&policy(&node, &args.name).await?.version);
     let path = format!("{}/rollback", policy_path(&args.name));
     let answer = node.post(&path, &json!({})).await?;
+    if !args.admin.json
+        && let Some(text) = trial::ended(&args.name, &answer)
+    {
+        return Ok(text);
+    }
     report(&args.name, &before, &answer, args.admin.json)
 }
 
-async fn version(node: &Node, name: &str) -> anyhow::Result<String> {
+/// What the node says of a policy.
+pub(super) async fn policy(node: &Node, name: &str) -> anyhow::Result<PolicyInfo> {
     let answer = node.success(node.get("/v1/policies").await?)?;
     let policies: Vec<PolicyInfo> = typed(&answer["policies"])?;
     if let Some(policy) = policies.iter().find(|policy| policy.name == name) {
-        return Ok(printable(&policy.version));
+        return Ok(policy.clone());
     }
     let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
     if names.is_empty() {
@@ -95,7 +116,12 @@ async fn version(node: &Node, name: &str) -> anyhow::Result<String> {
     );
 }
 
-fn report(name: &str, before: &str, answer: &Value, json: bool) -> anyhow::Result<String> {
+pub(super) fn report(
+    name: &str,
+    before: &str,
+    answer: &Value,
+    json: bool,
+) -> anyhow::Result<String> {
     if json {
         return Ok(raw(answer));
     }

@@ -8,6 +8,7 @@ mod purge;
 mod stats;
 mod status;
 mod table;
+mod trial;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,9 @@ pub(crate) use self::inspect::{InspectArgs, run as inspect};
 pub(crate) use self::purge::{PurgeArgs, run as purge};
 pub(crate) use self::stats::{StatsArgs, run as stats};
 pub(crate) use self::status::{StatusArgs, run as status};
+pub(crate) use self::trial::{
+    AuditArgs, PromoteArgs, TrialArgs, run as trial, run_audit as audit, run_promote as promote,
+};
 
 /// Where the node is and how to ask it.
 #[derive(Debug, Clone, Args)]

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
-use weir_admin::{PolicyInfo, Source};
+use weir_admin::{PolicyInfo, Source, TrialMode};
 
 use super::http::{Node, typed};
 use super::{AdminArgs, print, printable, raw, stats, table};
@@ -110,6 +110,18 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
     text.push('\n');
     text.push_str(&table::table(&rows, 3));
     for policy in policies {
+        if let Some(trial) = &policy.trial {
+            let mode = match trial.mode {
+                TrialMode::Shadow => "in shadow",
+                TrialMode::Canary => "as a canary",
+            };
+            text.push_str(&format!(
+                "{name}: {} is tried {mode} ({} %): weir trial {name}\n",
+                printable(&trial.version),
+                trial.percent,
+                name = printable(&policy.name),
+            ));
+        }
         if let Some(error) = &policy.last_error {
             let name = printable(&policy.name);
             text.push_str(&format!("{name}: last error: {}\n", printable(error)));

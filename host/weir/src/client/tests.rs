@@ -12,15 +12,37 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
-    Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
+    AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
     ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
-    Reloaded, Scope, Selected, SelectorKind, Source,
+    Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample, TrialMode,
+    TrialRequest,
 };
 
 use super::*;
 use crate::stats::{AllStats, Stats};
 
 mod connection;
+
+fn on_trial(mode: TrialMode, percent: f64) -> Trial {
+    Trial {
+        version: "ghi".into(),
+        mode,
+        percent,
+        same: 90,
+        different: 2,
+        decided: 7,
+        failed: 1,
+        skipped: 3,
+        differences: [("key".to_owned(), 2)].into(),
+        examples: vec![TrialExample {
+            kind: "key".into(),
+            subject: "GET http://a/1".into(),
+            live: "user:1".into(),
+            tried: "user:\u{1b}~".into(),
+        }],
+        last_error: None,
+    }
+}
 
 struct Fake {
     asked: Mutex<Vec<String>>,
@@ -97,6 +119,9 @@ impl Control for Fake {
             calls: 1234,
             failures: 1,
             last_error: Some("trap \u{1b}[2J".into()),
+            previous: Some("aaa".into()),
+            held: vec![],
+            trial: Some(on_trial(TrialMode::Shadow, 12.5)),
         }]
     }
 
@@ -111,7 +136,46 @@ impl Control for Fake {
         })
     }
 
-    async fn rollback(&self, _: &str) -> Result<Deployed, ControlError> {
+    async fn hold_policy(&self, name: &str, _: Bytes) -> Result<Deployed, ControlError> {
+        self.asked.lock().await.push(format!("hold {name}"));
+        Ok(Deployed {
+            version: "ghi".into(),
+        })
+    }
+
+    async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError> {
+        let asked = format!("{name} {:?} {:?}", request.mode, request.version);
+        self.asked.lock().await.push(asked);
+        Ok(on_trial(request.mode, request.percent))
+    }
+
+    async fn promote(&self, name: &str, version: Option<String>) -> Result<Deployed, ControlError> {
+        self.asked
+            .lock()
+            .await
+            .push(format!("promote {name} {version:?}"));
+        Ok(Deployed {
+            version: "ghi".into(),
+        })
+    }
+
+    async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {
+        self.asked
+            .lock()
+            .await
+            .push(format!("audit {policy:?} {limit}"));
+        vec![AuditEntry {
+            time: "2026-11-26T19:00:00.000Z".into(),
+            policy: "charity".into(),
+            action: "refused".into(),
+            by: "file".into(),
+            version: "abc".into(),
+            from: None,
+            detail: Some("no \u{1b}component".into()),
+        }]
+    }
+
+    async fn rollback(&self, _: &str) -> Result<RolledBack, ControlError> {
         let message = "there is no earlier version";
         Err(ControlError::new(ControlErrorKind::Conflict, message))
     }
@@ -205,6 +269,9 @@ enum Line {
     Event(EventArgs),
     Deploy(DeployArgs),
     Rollback(RollbackArgs),
+    Trial(TrialArgs),
+    Promote(PromoteArgs),
+    Audit(AuditArgs),
     Status(StatusArgs),
     Stats(StatsArgs),
     Inspect(InspectArgs),
@@ -219,6 +286,9 @@ async fn run(admin: &str, line: &[&str]) -> Result<String, String> {
         Line::Event(args) => event::execute(args).await,
         Line::Deploy(args) => deploy::deploy(args).await,
         Line::Rollback(args) => deploy::rollback(args).await,
+        Line::Trial(args) => trial::trial(args).await,
+        Line::Promote(args) => trial::promote(args).await,
+        Line::Audit(args) => trial::audit(args).await,
         Line::Stats(args) => stats::execute(args).await,
         Line::Inspect(args) => inspect::execute(args).await,
         Line::Status(args) => status::execute(args).await.map(|report| report.text),
@@ -395,4 +465,65 @@ async fn inspect_tells_why_an_object_is_not_served_and_which_tier_is_away() {
     assert!(output.contains(chunks), "{output}");
     let error = run(&admin, &["inspect"]).await.unwrap_err();
     assert!(error.contains("--url"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deploy_to_be_tried_is_held_first_and_the_next_steps_are_named() {
+    let (fake, admin) = node().await;
+    let component = file(b"component");
+    let path = component.path().to_str().unwrap();
+    let said = run(&admin, &["deploy", "charity", path, "--shadow", "25"])
+        .await
+        .unwrap();
+    assert_eq!(
+        said,
+        "charity: ghi is a shadow on 25 % of the requests; abc is in force\n\
+         weir trial charity shows what it comes to, weir promote charity puts it in force, \
+         weir rollback charity ends it"
+    );
+    assert_eq!(
+        *fake.asked.lock().await,
+        ["hold charity", "charity Shadow Some(\"ghi\")"]
+    );
+    let both = run(
+        &admin,
+        &["deploy", "charity", path, "--shadow", "1", "--canary", "1"],
+    )
+    .await;
+    assert!(both.unwrap_err().contains("cannot be used with"));
+    let none = run(&admin, &["trial", "charity", "--canary", "0"]).await;
+    assert!(none.unwrap_err().contains("more than 0 and at most 100"));
+}
+
+#[tokio::test]
+async fn a_trial_is_shown_with_its_differences() {
+    let (_, admin) = node().await;
+    assert_eq!(
+        run(&admin, &["trial", "charity"]).await.unwrap(),
+        "charity: ghi is a shadow of abc on 12.5 % of the requests\n\
+         same 90, different 2, failed 1, left out 3\n\n\
+         key differs in 2\n  GET http://a/1\n    abc  user:1\n    ghi  user:\u{fffd}~"
+    );
+    let said = run(&admin, &["promote", "charity"]).await.unwrap();
+    assert_eq!(said, "charity: ghi is in force, in place of abc");
+    let error = run(&admin, &["trial", "charity", "--version", "x"]).await;
+    assert!(error.unwrap_err().contains("--version goes with"));
+}
+
+#[tokio::test]
+async fn the_audit_is_a_table() {
+    let (fake, admin) = node().await;
+    let said = run(&admin, &["audit", "--policy", "a&b", "--limit", "5"])
+        .await
+        .unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("TIME") && lines[0].ends_with("BY"),
+        "{said}"
+    );
+    assert!(
+        lines[1].contains("refused") && lines[1].ends_with("file: no \u{fffd}component"),
+        "{said}"
+    );
+    assert_eq!(*fake.asked.lock().await, ["audit Some(\"a&b\") 5"]);
 }

@@ -1,0 +1,187 @@
+//! Who changed what about the policies, and when: one JSON object a line in
+//! `data_dir/audit.jsonl`, which outlives the node; the newest also in memory.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use weir_admin::AuditEntry;
+use weir_store::Clock;
+
+/// How many entries are kept in memory.
+const RECENT: usize = 1_000;
+/// The size at which the file becomes `audit.jsonl.1`, in the place of the one before.
+const MAX_FILE: u64 = 8 << 20;
+/// The longest line that is read back, in bytes.
+const MAX_LINE: usize = 64 << 10;
+
+/// The record of changes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    recent: VecDeque<AuditEntry>,
+    path: Option<PathBuf>,
+    clock: Clock,
+}
+
+/// What is written down; the time is added.
+#[derive(Debug, Clone)]
+pub(crate) struct Change<'a> {
+    pub(crate) policy: &'a str,
+    /// What was done: `loaded`, `deployed`, `shadow`…
+    pub(crate) action: &'static str,
+    /// Who did it: `file`, `admin`, or the `rule` that did.
+    pub(crate) by: &'static str,
+    /// The version that it is about.
+    pub(crate) version: &'a str,
+    /// The version in whose place it is.
+    pub(crate) from: Option<&'a str>,
+    pub(crate) detail: Option<String>,
+}
+
+impl Audit {
+    /// Reads what there is in `data_dir`. Lines that cannot be read are left alone.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(crate) fn open(data_dir: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
+        let path = data_dir.map(|data_dir| data_dir.join("audit.jsonl"));
+        let mut recent = VecDeque::new();
+        if let Some(path) = &path
+            && path.exists()
+        {
+            let file = File::open(path)
+                .with_context(|| format!("the audit log {} cannot be read", path.display()))?;
+            for line in BufReader::new(file).split(b'\n') {
+                let line = line
+                    .with_context(|| format!("the audit log {} cannot be read", path.display()))?;
+                if line.len() <= MAX_LINE
+                    && let Ok(entry) = serde_json::from_slice(&line)
+                {
+                    push(&mut recent, entry);
+                }
+            }
+        }
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            recent,
+            path,
+            clock,
+        }))))
+    }
+
+    /// Writes a change down. One that cannot be written is still in the node's log and in
+    /// memory: a full disk stops no rollback.
+    pub(crate) fn record(&self, change: &Change<'_>) {
+        let mut inner = self.0.lock();
+        let now = UNIX_EPOCH + Duration::from_millis(inner.clock.now().as_millis());
+        let entry = AuditEntry {
+            time: humantime::format_rfc3339_millis(now).to_string(),
+            policy: change.policy.to_owned(),
+            action: change.action.to_owned(),
+            by: change.by.to_owned(),
+            version: change.version.to_owned(),
+            from: change.from.map(str::to_owned),
+            detail: change.detail.clone(),
+        };
+        tracing::info!(
+            policy = entry.policy,
+            action = entry.action,
+            by = entry.by,
+            version = entry.version,
+            from = entry.from,
+            detail = entry.detail,
+            "audit"
+        );
+        if let Some(path) = &inner.path
+            && let Err(error) = append(path, &entry)
+        {
+            tracing::error!(file = %path.display(), %error, "the audit log cannot be written");
+        }
+        push(&mut inner.recent, entry);
+    }
+
+    /// The newest entries, the newest first; of one policy where it is named.
+    pub(crate) fn newest(&self, policy: Option<&str>, limit: usize) -> Vec<AuditEntry> {
+        let inner = self.0.lock();
+        let entries = inner.recent.iter().rev();
+        entries
+            .filter(|entry| policy.is_none_or(|policy| policy == entry.policy))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+}
+
+fn push(recent: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
+    if recent.len() == RECENT {
+        recent.pop_front();
+    }
+    recent.push_back(entry);
+}
+
+fn append(path: &Path, entry: &AuditEntry) -> anyhow::Result<()> {
+    if path.metadata().is_ok_and(|file| file.len() > MAX_FILE) {
+        std::fs::rename(path, path.with_extension("jsonl.1"))?;
+    }
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(&line)?;
+    file.sync_data()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(version: &str) -> Change<'_> {
+        Change {
+            policy: "pages",
+            action: "deployed",
+            by: "admin",
+            version,
+            from: Some("before"),
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_a_torn_line_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(Some(dir.path()), Clock::system()).unwrap();
+        audit.record(&change("one"));
+        audit.record(&change("two"));
+        let path = dir.path().join("audit.jsonl");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"time\":\"20\n").unwrap();
+        let again = Audit::open(Some(dir.path()), Clock::system()).unwrap();
+        again.record(&change("three"));
+        let versions = |list: Vec<AuditEntry>| -> Vec<String> {
+            list.into_iter().map(|entry| entry.version).collect()
+        };
+        assert_eq!(versions(again.newest(None, 10)), ["three", "two", "one"]);
+        assert_eq!(versions(again.newest(Some("pages"), 1)), ["three"]);
+        assert!(again.newest(Some("other"), 10).is_empty());
+    }
+
+    #[test]
+    fn without_a_data_dir_it_is_in_memory_and_bounded() {
+        let audit = Audit::open(None, Clock::system()).unwrap();
+        for n in 0..=RECENT {
+            audit.record(&change(&n.to_string()));
+        }
+        assert_eq!(audit.newest(None, usize::MAX).len(), RECENT);
+    }
+}

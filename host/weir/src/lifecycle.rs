@@ -1,0 +1,221 @@
+//! The life of a policy's versions on this node: each step changes the set, puts it in
+//! force, and is written down.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_admin::{Deployed, RolledBack, TrialExample, TrialRequest};
+use weir_proxy::{Trial, TrialMode};
+
+use crate::app::{App, State};
+use crate::audit::Change;
+use crate::policies::{self, Reloaded, TrialError};
+
+impl App {
+    /// Puts a component in force.
+    ///
+    /// # Errors
+    /// See [`TrialError`]; the version in force stays.
+    pub(crate) async fn deploy(&self, name: &str, bytes: Bytes) -> Result<Deployed, TrialError> {
+        let mut state = self.state().await;
+        let from = version(&state, name)?;
+        let loaded = state.policies.deploy(self.loader(), name, bytes).await;
+        if let Err(error) = &loaded {
+            self.write_down(
+                name,
+                "refused",
+                "admin",
+                &from,
+                None,
+                Some(format!("{error:#}")),
+            );
+        }
+        loaded.map_err(TrialError::Load)?;
+        self.install(&state).map_err(TrialError::Install)?;
+        let version = version(&state, name)?;
+        self.write_down(name, "deployed", "admin", &version, Some(&from), None);
+        Ok(Deployed { version })
+    }
+
+    /// Loads a component and holds it.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn hold(&self, name: &str, bytes: Bytes) -> Result<Deployed, TrialError> {
+        let mut state = self.state().await;
+        version(&state, name)?;
+        let held = state.policies.hold(self.loader(), name, bytes).await;
+        let version = held.map_err(TrialError::Load)?;
+        self.write_down(name, "held", "admin", &version, None, None);
+        Ok(Deployed { version })
+    }
+
+    /// Tries a version on live requests.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn try_out(
+        &self,
+        name: &str,
+        request: &TrialRequest,
+    ) -> Result<Arc<Trial>, TrialError> {
+        let mode = match request.mode {
+            weir_admin::TrialMode::Shadow => TrialMode::Shadow,
+            weir_admin::TrialMode::Canary => TrialMode::Canary,
+        };
+        let mut state = self.state().await;
+        let wanted = request.version.as_deref();
+        let trial = state
+            .policies
+            .try_out(self.loader(), name, wanted, mode, request.percent)
+            .await?;
+        self.install(&state).map_err(TrialError::Install)?;
+        let (version, percent) = (trial.policy.version(), request.percent);
+        let detail = Some(format!("{percent} percent"));
+        self.write_down(name, mode.as_str(), "admin", version, None, detail);
+        Ok(trial)
+    }
+
+    /// Puts a version in force: the named one, else the one on trial.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn promote(
+        &self,
+        name: &str,
+        wanted: Option<&str>,
+    ) -> Result<Deployed, TrialError> {
+        let mut state = self.state().await;
+        let promoted = state.policies.promote(self.loader(), name, wanted).await;
+        let (version, from) = promoted?;
+        self.install(&state).map_err(TrialError::Install)?;
+        self.write_down(name, "promoted", "admin", &version, Some(&from), None);
+        Ok(Deployed { version })
+    }
+
+    /// Ends a trial, or brings back the version before. `by` says who wants it, and `why`.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn roll_back(
+        &self,
+        name: &str,
+        by: &'static str,
+        why: Option<String>,
+    ) -> Result<RolledBack, TrialError> {
+        let mut state = self.state().await;
+        version(&state, name)?;
+        let back = state.policies.roll_back(name).ok_or_else(|| {
+            TrialError::Conflict(format!(
+                "policy {name:?} has no earlier version on this node"
+            ))
+        })?;
+        self.install(&state).map_err(TrialError::Install)?;
+        Ok(self.rolled_back(name, back, by, why))
+    }
+
+    /// Writes a rollback down.
+    pub(crate) fn rolled_back(
+        &self,
+        name: &str,
+        back: policies::RolledBack,
+        by: &'static str,
+        why: Option<String>,
+    ) -> RolledBack {
+        match back {
+            policies::RolledBack::To { version, from } => {
+                self.write_down(name, "rolled-back", by, &version, Some(&from), why);
+                RolledBack {
+                    version,
+                    ended: None,
+                }
+            }
+            policies::RolledBack::Ended {
+                version,
+                tried,
+                mode,
+            } => {
+                let why = why.unwrap_or_else(|| format!("a {}", mode.as_str()));
+                self.write_down(name, "trial-ended", by, &tried, None, Some(why));
+                RolledBack {
+                    version,
+                    ended: Some(tried),
+                }
+            }
+        }
+    }
+
+    /// Writes down what a reload changed.
+    pub(crate) fn record_loaded(&self, report: &[Reloaded]) {
+        for reloaded in report {
+            let version = reloaded.version.as_deref().unwrap_or("none");
+            let (action, detail) = match &reloaded.error {
+                Some(error) => ("refused", Some(error.clone())),
+                None if reloaded.changed => ("loaded", None),
+                None => continue,
+            };
+            self.write_down(&reloaded.name, action, "file", version, None, detail);
+        }
+    }
+
+    pub(crate) fn write_down(
+        &self,
+        policy: &str,
+        action: &'static str,
+        by: &'static str,
+        version: &str,
+        from: Option<&str>,
+        detail: Option<String>,
+    ) {
+        self.audit.record(&Change {
+            policy,
+            action,
+            by,
+            version,
+            from,
+            detail,
+        });
+    }
+}
+
+/// The version in force.
+fn version(state: &State, name: &str) -> Result<String, TrialError> {
+    match state.policies.get(name) {
+        Some(entry) => Ok(entry.policy().version().to_owned()),
+        None => Err(TrialError::unknown(name)),
+    }
+}
+
+/// A trial as the admin API shows it.
+pub(crate) fn shown(trial: &Trial) -> weir_admin::Trial {
+    let report = trial.report();
+    weir_admin::Trial {
+        version: trial.policy.version().to_owned(),
+        mode: match trial.mode {
+            TrialMode::Shadow => weir_admin::TrialMode::Shadow,
+            TrialMode::Canary => weir_admin::TrialMode::Canary,
+        },
+        percent: trial.percent,
+        same: report.same,
+        different: report.different,
+        decided: report.decided,
+        failed: report.failed,
+        skipped: report.skipped,
+        differences: report
+            .kinds
+            .iter()
+            .map(|(kind, count)| (kind.as_str().to_owned(), *count))
+            .collect(),
+        examples: report
+            .examples
+            .into_iter()
+            .map(|one| TrialExample {
+                kind: one.kind.as_str().to_owned(),
+                subject: one.subject,
+                live: one.live,
+                tried: one.tried,
+            })
+            .collect(),
+        last_error: report.last_error,
+    }
+}

@@ -1,0 +1,224 @@
+//! Versions on their way into force, and back: held, tried in shadow or as a canary,
+//! promoted, rolled back.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use bytes::Bytes;
+use weir_proxy::{Trial, TrialMode};
+
+use super::{Entry, Loader, Policies, Source, Version};
+
+/// How many versions are held beside those in force and before: the newest ones.
+const HELD: usize = 4;
+
+/// Why a version is not tried or promoted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrialError {
+    /// There is none of that name.
+    #[error("{0}")]
+    Unknown(String),
+    /// It makes no sense now.
+    #[error("{0}")]
+    Conflict(String),
+    /// It does not load.
+    #[error("{0:#}")]
+    Load(anyhow::Error),
+    /// It loads, and the routes cannot be put together with it: a fault of the node.
+    #[error("{0:#}")]
+    Install(anyhow::Error),
+}
+
+impl TrialError {
+    pub(crate) fn unknown(name: &str) -> Self {
+        Self::Unknown(format!(
+            "there is no policy named {name:?}; policies are defined as [policies.NAME] in the configuration"
+        ))
+    }
+}
+
+/// What a rollback did.
+#[derive(Debug)]
+pub(crate) enum RolledBack {
+    /// This version, which was in force before, is again, in place of the other.
+    To { version: String, from: String },
+    /// A trial has ended; the version in force stays.
+    Ended {
+        version: String,
+        tried: String,
+        mode: TrialMode,
+    },
+}
+
+impl Policies {
+    /// Loads a component and keeps it, without putting it in force. Its version.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) async fn hold(
+        &mut self,
+        loader: &Loader,
+        name: &str,
+        bytes: Bytes,
+    ) -> anyhow::Result<String> {
+        let entry = self.entries.get_mut(name).context("no such policy")?;
+        if let Some(known) = entry.known_as(&bytes) {
+            return Ok(known);
+        }
+        let watched = loader.watched.clone();
+        let version = loader
+            .load_with(name, &entry.config, bytes, Source::Deployed, watched)
+            .await?;
+        let label = version.policy.version().to_owned();
+        entry.held.push(version);
+        if entry.held.len() > HELD {
+            // The one on trial is a reference of its own.
+            entry.held.remove(0);
+        }
+        Ok(label)
+    }
+
+    /// Tries a version that is held, or the one before; without a name the newest. A trial
+    /// that is under way ends.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn try_out(
+        &mut self,
+        loader: &Loader,
+        name: &str,
+        version: Option<&str>,
+        mode: TrialMode,
+        percent: f64,
+    ) -> Result<Arc<Trial>, TrialError> {
+        let entry = self.entry(name)?;
+        let bytes = entry.candidate(version)?;
+        let services = match mode {
+            TrialMode::Shadow => loader.watched.clone(),
+            TrialMode::Canary => loader.services.clone(),
+        };
+        let loaded = loader
+            .load_with(name, &entry.config, bytes, Source::Deployed, services)
+            .await
+            .map_err(TrialError::Load)?;
+        let trial = Arc::new(Trial::new(loaded.policy, mode, percent));
+        entry.trial = Some(Arc::clone(&trial));
+        Ok(trial)
+    }
+
+    /// Puts a version in force that is held or the one before; without a name the one on
+    /// trial. The version, and the one in whose place it is.
+    ///
+    /// # Errors
+    /// See [`TrialError`].
+    pub(crate) async fn promote(
+        &mut self,
+        loader: &Loader,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(String, String), TrialError> {
+        let entry = self.entry(name)?;
+        let tried = entry
+            .trial
+            .as_ref()
+            .map(|trial| trial.policy.version().to_owned());
+        let bytes = match version.or(tried.as_deref()) {
+            Some(version) => entry.candidate(Some(version))?,
+            None => {
+                return Err(TrialError::Conflict(format!(
+                    "no version of {name} is on trial; name one of {}",
+                    entry.names()
+                )));
+            }
+        };
+        let config = &entry.config;
+        let loaded = loader
+            .load(name, config, bytes, Source::Deployed)
+            .await
+            .map_err(TrialError::Load)?;
+        let from = entry.current.policy.version().to_owned();
+        let version = loaded.policy.version().to_owned();
+        entry
+            .held
+            .retain(|held| held.policy.version() != version.as_str());
+        entry.replace(loaded);
+        Ok((version, from))
+    }
+
+    /// Ends a trial, if there is one; else brings back the version before the present one,
+    /// and the two change places. `None` when there is neither.
+    pub(crate) fn roll_back(&mut self, name: &str) -> Option<RolledBack> {
+        let entry = self.entries.get_mut(name)?;
+        if let Some(trial) = entry.trial.take() {
+            return Some(RolledBack::Ended {
+                version: entry.current.policy.version().to_owned(),
+                tried: trial.policy.version().to_owned(),
+                mode: trial.mode,
+            });
+        }
+        entry.back()
+    }
+
+    fn entry(&mut self, name: &str) -> Result<&mut Entry, TrialError> {
+        self.entries
+            .get_mut(name)
+            .ok_or_else(|| TrialError::unknown(name))
+    }
+}
+
+impl Entry {
+    /// The version before comes into force again.
+    pub(super) fn back(&mut self) -> Option<RolledBack> {
+        let mut back = self.previous.take()?;
+        // From now on it is there because somebody wanted it, whatever the file says.
+        back.source = Source::Deployed;
+        let from = self.current.policy.version().to_owned();
+        self.replace(back);
+        let version = self.current.policy.version().to_owned();
+        Some(RolledBack::To { version, from })
+    }
+
+    /// The version of this component, where it is in force, before or held.
+    fn known_as(&self, bytes: &Bytes) -> Option<String> {
+        let known = self.all().find(|version| version.bytes == bytes);
+        known.map(|version| version.policy.version().to_owned())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Version> {
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .chain(&self.held)
+    }
+
+    /// The component of a version that could come into force; the newest without a name.
+    fn candidate(&self, version: Option<&str>) -> Result<Bytes, TrialError> {
+        let Some(version) = version else {
+            let newest = self.held.last().ok_or_else(|| {
+                TrialError::Conflict(
+                    "no version is held; send one with PUT …?activate=false".to_owned(),
+                )
+            })?;
+            return Ok(newest.bytes.clone());
+        };
+        if self.current.policy.version() == version {
+            return Err(TrialError::Conflict(format!(
+                "version {version} is in force already"
+            )));
+        }
+        let known = self
+            .all()
+            .find(|known| known.policy.version() == version)
+            .ok_or_else(|| {
+                TrialError::Unknown(format!(
+                    "there is no version {version} on this node, only {}",
+                    self.names()
+                ))
+            })?;
+        Ok(known.bytes.clone())
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.all().map(|known| known.policy.version()).collect();
+        names.join(", ")
+    }
+}
