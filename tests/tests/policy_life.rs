@@ -7,22 +7,29 @@
 )]
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use weir_tests::component::with_misdeed;
 use weir_tests::origin::page_text;
-use weir_tests::{Config, Origin, Reply, Weir, guests, until};
+use weir_tests::{Config, Origin, Reply, Scratch, Weir, guests, until};
 
 /// A node whose policy `p` keys on path and query.
 async fn node(origin: &Origin) -> Weir {
+    node_with(origin, &guests().misbehaving(), "").await
+}
+
+/// The same with another component, and more in the policy's table.
+async fn node_with(origin: &Origin, component: &Path, more: &str) -> Weir {
     let text = "listen = [\"127.0.0.1:{port}\"]\ndata_dir = \"{dir}/data\"\n\
         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
         [upstreams.o]\nservers = [\"{origin}\"]\n\
-        [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n\
+        [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n{more}\
         [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n";
     Config::whole(text)
         .set("origin", origin.url())
-        .file("component", &guests().misbehaving())
+        .set("more", more)
+        .file("component", component)
         .start()
         .await
 }
@@ -283,17 +290,6 @@ async fn what_was_done_is_written_down_and_survives_a_restart() {
     let trap = version("trap-in-configure");
     let refused = node.admin().put_policy("p", trap).await;
     assert_eq!(refused.status, 400);
-    let done = async |node: &Weir| -> Vec<[String; 3]> {
-        let answer = node.admin().get("/v1/audit?policy=p").await.json();
-        let changes = answer["changes"].as_array().expect("changes").clone();
-        changes
-            .iter()
-            .rev()
-            .map(|change| {
-                ["action", "by", "version"].map(|it| change[it].as_str().expect(it).to_owned())
-            })
-            .collect()
-    };
     let expected = [
         ["held", "admin", &second],
         ["canary", "admin", &second],
@@ -301,7 +297,155 @@ async fn what_was_done_is_written_down_and_survives_a_restart() {
         ["rolled-back", "admin", &first],
         ["refused", "admin", &first],
     ];
-    assert_eq!(done(&node).await, expected);
+    assert_eq!(audited(&node).await, expected);
     node.restart().await;
-    assert_eq!(done(&node).await, expected);
+    assert_eq!(audited(&node).await, expected);
+}
+
+/// Short, so that a test sees all of it.
+const GUARD: &str = "guard = { min_calls = 5, retry_after = \"1s\" }\n";
+
+/// What the audit says of a policy, oldest first: action, who, version.
+async fn audited(node: &Weir) -> Vec<[String; 3]> {
+    let answer = node.admin().get("/v1/audit?policy=p").await.json();
+    let changes = answer["changes"].as_array().expect("changes").clone();
+    let fields = ["action", "by", "version"];
+    changes
+        .iter()
+        .rev()
+        .map(|change| fields.map(|it| change[it].as_str().expect(it).to_owned()))
+        .collect()
+}
+
+/// A request from another address of the loopback network.
+async fn get_from(node: &Weir, client: u8, path: &str) -> reqwest::Response {
+    let client = reqwest::Client::builder().local_address(IpAddr::from([127, 0, 1, client]));
+    let client = client.build().expect("a client");
+    client.get(node.url(path)).send().await.expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_traps_is_taken_back_by_itself_and_tried_again_without_harm() {
+    let origin = origin().await;
+    let node = node_with(&origin, &guests().misbehaving(), GUARD).await;
+    let live = node.admin().version("p").await;
+    let answer = node
+        .admin()
+        .put_policy("p", version("trap-on-request"))
+        .await;
+    let traps = answer.json()["version"]
+        .as_str()
+        .expect("a version")
+        .to_owned();
+    until("the version before to be in force again", async || {
+        assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
+        (node.admin().version("p").await == live).then_some(())
+    })
+    .await;
+    let told = &node.admin().policy("p").await["quarantined"];
+    assert_eq!(
+        (&told["version"], &told["wait_seconds"]),
+        (&json!(traps), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        told["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("failed")),
+        "{told}"
+    );
+
+    // One client in ten is asked to try it; it fails, and the wait is doubled.
+    let ended = [
+        "trial-ended".to_owned(),
+        "failures".to_owned(),
+        traps.clone(),
+    ];
+    until("the second try to end", async || {
+        for client in 1..=60 {
+            let answer = get_from(&node, client, "/a").await;
+            assert_eq!(answer.text().await.expect("a body"), page_text("/a", 1));
+        }
+        audited(&node).await.contains(&ended).then_some(())
+    })
+    .await;
+    let actions = audited(&node).await;
+    let actions: Vec<[&str; 2]> = actions
+        .iter()
+        .map(|[what, by, _]| [&**what, &**by])
+        .collect();
+    assert_eq!(
+        actions[..4],
+        [
+            ["deployed", "admin"],
+            ["quarantined", "failures"],
+            ["canary", "retry"],
+            ["trial-ended", "failures"],
+        ]
+    );
+    assert_eq!(node.admin().version("p").await, live);
+    let told = node.admin().policy("p").await["quarantined"].clone();
+    assert!(told["wait_seconds"].as_u64() >= Some(2), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_well_when_it_is_tried_again_is_back_in_force() {
+    let origin = origin().await;
+    let more = format!("config = {{ only = \"/bad/*\" }}\n{GUARD}");
+    let node = node_with(&origin, &guests().misbehaving(), &more).await;
+    let live = node.admin().version("p").await;
+    let answer = node
+        .admin()
+        .put_policy("p", version("trap-on-request"))
+        .await;
+    let new = answer.json()["version"]
+        .as_str()
+        .expect("a version")
+        .to_owned();
+    until("the version before to be in force again", async || {
+        node.get("/bad/a").await;
+        (node.admin().version("p").await == live).then_some(())
+    })
+    .await;
+    // Nobody asks any more for what it failed on.
+    until("the version to be back", async || {
+        for client in 1..=60 {
+            get_from(&node, client, "/good").await;
+        }
+        (node.admin().version("p").await == new).then_some(())
+    })
+    .await;
+    assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
+    let last = audited(&node).await.pop();
+    assert_eq!(last, Some(["promoted", "retry", &*new].map(str::to_owned)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_without_a_version_before_is_not_called_while_it_misbehaves() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let more = "guard = { min_calls = 5 }\n";
+    let node = node_with(&origin, &component, more).await;
+    until("the policy to be in quarantine", async || {
+        let answer = node.get("/a").await;
+        assert_eq!(answer.text(), page_text("/a", 1));
+        answer.cache().details("policy-quarantined").then_some(())
+    })
+    .await;
+    let traps = async || {
+        let labels = [("policy", "p"), ("reason", "trap")];
+        node.admin()
+            .metric("weir_policy_errors_total", &labels)
+            .await
+    };
+    let before = traps().await;
+    for _ in 0..50 {
+        assert_eq!(node.get("/a").await.status, 200);
+    }
+    assert!((traps().await - before).abs() < 0.5, "it was called");
+
+    files.write("p.wasm", version("nothing"));
+    node.until_hit("/a").await;
+    assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
 }

@@ -233,6 +233,20 @@ pub struct PolicyInfo {
     /// The version on trial.
     #[serde(default)]
     pub trial: Option<Trial>,
+    /// The version that was taken back by itself, and why.
+    #[serde(default)]
+    pub quarantined: Option<Quarantined>,
+}
+
+/// A version that was taken back by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The version; the one in force where there is none before it, which is not called then.
+    pub version: String,
+    /// What it did, for a person.
+    pub why: String,
+    /// The time between two tries, in seconds.
+    pub wait_seconds: u64,
 }
 
 /// How a version is tried.

@@ -19,8 +19,8 @@ pub use auth::{Auth, TokenError};
 pub use control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
     EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
-    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample,
-    TrialMode, TrialRequest,
+    Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
+    TrialExample, TrialMode, TrialRequest,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]

@@ -92,6 +92,7 @@ impl Control for Fake {
             previous: None,
             held: vec!["def".into()],
             trial: None,
+            quarantined: None,
         }]
     }
 

@@ -85,11 +85,13 @@ pub enum CallErrorKind {
     BadOutput,
     /// The guest named a namespace that is not the policy's.
     Namespace,
+    /// The policy failed too often and is not called for a while.
+    Quarantined,
 }
 
 impl CallErrorKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Trap,
         Self::CpuLimit,
         Self::MemoryLimit,
@@ -97,6 +99,7 @@ impl CallErrorKind {
         Self::Busy,
         Self::BadOutput,
         Self::Namespace,
+        Self::Quarantined,
     ];
 
     /// A short, stable word for metrics and for Cache-Status.
@@ -109,6 +112,7 @@ impl CallErrorKind {
             Self::Busy => "busy",
             Self::BadOutput => "bad-output",
             Self::Namespace => "namespace",
+            Self::Quarantined => "quarantined",
         }
     }
 

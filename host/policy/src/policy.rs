@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
@@ -26,6 +27,8 @@ struct Inner {
     template: Template,
     pool: Pool<Instance>,
     memo: Memo,
+    /// The percentage of its calls of `on-request` that are made.
+    admitted: AtomicU8,
 }
 
 /// What one call of `on-request` gave.
@@ -61,6 +64,7 @@ impl Policy {
             template,
             pool,
             memo,
+            admitted: AtomicU8::new(100),
         })))
     }
 
@@ -115,6 +119,17 @@ impl Policy {
         while self.0.pool.take().is_some() {}
     }
 
+    /// Has only this percentage of the calls of `on-request` made from now on; the others
+    /// fail at once as [`CallErrorKind::Quarantined`]. What is remembered is still given.
+    pub fn admit(&self, percent: u8) {
+        self.0.admitted.store(percent.min(100), Relaxed);
+    }
+
+    /// The percentage of the calls of `on-request` that are made.
+    pub fn admitted(&self) -> u8 {
+        self.0.admitted.load(Relaxed)
+    }
+
     /// Whether decisions are remembered: until the policy is found to depend on more than
     /// what it reads.
     pub fn remembers(&self) -> bool {
@@ -137,7 +152,12 @@ impl Policy {
         request: &Arc<RequestHead>,
         now_ms: u64,
     ) -> Result<Decision, CallError> {
-        let memo = &self.0.memo;
+        let (memo, admitted) = (&self.0.memo, self.admitted());
+        if admitted < 100 && fastrand::u8(..100) >= admitted {
+            let text = "it failed too often and is in quarantine";
+            let (kind, hook) = (CallErrorKind::Quarantined, Hook::OnRequest);
+            return Err(self.0.template.error(kind, hook, text));
+        }
         if memo.is_off() {
             let asked = self.ask(request, now_ms, Record::No, 0).await?;
             return Ok(asked.decision);

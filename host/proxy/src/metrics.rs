@@ -118,6 +118,12 @@ struct PolicyCallLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyAnswerLabels {
+    policy: String,
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyErrorLabels {
     policy: String,
     hook: String,
@@ -186,6 +192,25 @@ pub struct PolicyMetrics {
     pub(crate) without_memo: Counter,
     pub(crate) on_response: Counter,
     pub(crate) on_event: Counter,
+    answers: Counter,
+    server_errors: Counter,
+}
+
+impl PolicyMetrics {
+    /// Counts an answer on one of the policy's routes.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        match status.is_server_error() {
+            true => self.server_errors.inc(),
+            false => self.answers.inc(),
+        };
+    }
+
+    /// Answers on its routes, and those that were 5xx.
+    #[must_use]
+    pub fn answers(&self) -> (u64, u64) {
+        let errors = self.server_errors.get();
+        (self.answers.get() + errors, errors)
+    }
 }
 
 /// Counts down when dropped.
@@ -216,6 +241,7 @@ pub struct Metrics {
     generations: Gauge,
     policy_calls: Family<PolicyCallLabels, Counter>,
     policy_errors: Family<PolicyErrorLabels, Counter>,
+    policy_answers: Family<PolicyAnswerLabels, Counter>,
     not_stored: Family<ReasonLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
     invalidations: Counter,
@@ -240,6 +266,7 @@ impl Default for Metrics {
             generations: Gauge::default(),
             policy_calls: Family::default(),
             policy_errors: Family::default(),
+            policy_answers: Family::default(),
             not_stored: Family::default(),
             refused: Family::default(),
             invalidations: Counter::default(),
@@ -306,6 +333,11 @@ impl Default for Metrics {
             "policy_errors",
             "Failed calls of policies by hook and reason",
             this.policy_errors.clone(),
+        );
+        registry.register(
+            "policy_answers",
+            "Answers on the routes of a policy, by whether they were 5xx",
+            this.policy_answers.clone(),
         );
         registry.register(
             "not_stored",
@@ -421,12 +453,19 @@ impl Metrics {
                 memo: memo.to_owned(),
             })
         };
+        let answers = |class| {
+            let policy = policy.to_owned();
+            let labels = PolicyAnswerLabels { policy, class };
+            self.policy_answers.get_or_create_owned(&labels)
+        };
         PolicyMetrics {
             recalled: calls("on-request", "hit"),
             on_request: calls("on-request", "miss"),
             without_memo: calls("on-request", "off"),
             on_response: calls("on-response", "off"),
             on_event: calls("on-event", "off"),
+            answers: answers("other"),
+            server_errors: answers("5xx"),
         }
     }
 

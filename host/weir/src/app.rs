@@ -151,6 +151,11 @@ impl App {
         self.state.lock().await
     }
 
+    /// The same, unless something is being changed.
+    pub(crate) fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock().ok()
+    }
+
     pub(crate) fn loader(&self) -> &Loader {
         &self.loader
     }

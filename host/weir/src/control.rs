@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use weir_admin::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
     EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
-    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialRequest,
+    Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
+    TrialRequest,
 };
 use weir_policy::{CallErrorKind, Hook, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
@@ -390,6 +391,11 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
         previous: entry.previous().map(str::to_owned),
         held: entry.held().map(str::to_owned).collect(),
         trial: entry.trial().map(|trial| lifecycle::shown(trial)),
+        quarantined: entry.quarantine().map(|one| Quarantined {
+            version: one.version.clone(),
+            why: one.why.clone(),
+            wait_seconds: one.wait.as_secs(),
+        }),
     }
 }
 

@@ -110,6 +110,8 @@ impl App {
                 "policy {name:?} has no earlier version on this node"
             ))
         })?;
+        // Whoever ends a trial does not want it again in five minutes.
+        state.policies.release(name);
         self.install(&state).map_err(TrialError::Install)?;
         Ok(self.rolled_back(name, back, by, why))
     }

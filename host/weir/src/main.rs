@@ -13,6 +13,7 @@ mod demo;
 mod explain;
 mod fields;
 mod fleet;
+mod guard;
 mod inspect;
 mod lifecycle;
 mod logging;

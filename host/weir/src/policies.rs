@@ -16,7 +16,7 @@ use crate::settings;
 
 mod trials;
 
-pub(crate) use trials::{RolledBack, TrialError};
+pub(crate) use trials::{Quarantine, RolledBack, TrialError};
 
 /// The largest component, in bytes.
 const MAX_COMPONENT: u64 = 64 << 20;
@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     held: Vec<Version>,
     /// One of them that is tried, or the version before.
     trial: Option<Arc<Trial>>,
+    /// The version that was taken back by itself, until somebody changes something.
+    quarantine: Option<Quarantine>,
     /// What was last loaded from the file: a deployed version wins until this changes.
     file: Bytes,
     /// What was last read from the file and could not be loaded.
@@ -71,6 +73,10 @@ impl Entry {
     /// Versions that wait to be tried or promoted, the newest last.
     pub(crate) fn held(&self) -> impl Iterator<Item = &str> {
         self.held.iter().map(|version| version.policy.version())
+    }
+
+    pub(crate) fn quarantine(&self) -> Option<&Quarantine> {
+        self.quarantine.as_ref()
     }
 
     pub(crate) fn trial(&self) -> Option<&Arc<Trial>> {
@@ -251,6 +257,7 @@ impl Entry {
         self.last_error = None;
         // It was compared with a version that is not in force any more.
         self.trial = None;
+        self.quarantine = None;
     }
 }
 
@@ -273,6 +280,7 @@ async fn configure_one(
             previous: None,
             held: Vec::new(),
             trial: None,
+            quarantine: None,
             file: bytes,
             failed: None,
             last_error: None,

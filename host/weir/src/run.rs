@@ -20,6 +20,7 @@ use crate::config::{Admin, Config};
 use crate::connections::Announcer;
 use crate::control::NodeControl;
 use crate::fleet::Membership;
+use crate::guard;
 use crate::logging;
 use crate::metrics;
 use crate::settings;
@@ -142,6 +143,7 @@ pub(crate) async fn serve(
         .ok();
     let app = App::start(config).await?;
     metrics::register(&app);
+    guard::start(&app);
     if let Some(redis) = app.node.redis()
         && !redis.joined(JOIN_REDIS).await
     {

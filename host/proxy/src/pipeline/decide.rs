@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use weir_policy::{CallError, Decision, Policy, RequestHead};
+use weir_policy::{CallError, CallErrorKind, Decision, Policy, RequestHead};
 use weir_semantics::Timestamp;
 
 use super::call::Call;
@@ -180,6 +180,10 @@ fn previous_of(policy: &Policy) -> Decider {
 pub(crate) fn count(node: &Node, slot: &PolicySlot, hook: &'static str, error: &CallError) {
     node.metrics()
         .policy_error(slot.current.name(), hook, error.token());
+    // It was told when it began, and holds for every request.
+    if error.kind == CallErrorKind::Quarantined {
+        return;
+    }
     tracing::warn!(policy = %slot.label, hook, reason = error.token(), %error, "policy call failed");
 }
 

@@ -453,6 +453,9 @@ fn finish(
     }
     let took = started.elapsed();
     route.metrics.finished(answer.result, took);
+    if let Some(slot) = &route.policy {
+        slot.metrics.answered(answer.response.status());
+    }
     if node.cache.access_log {
         tracing::info!(
             target: "access",

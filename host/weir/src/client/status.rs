@@ -122,6 +122,16 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
                 name = printable(&policy.name),
             ));
         }
+        if let Some(quarantined) = &policy.quarantined {
+            let wait = std::time::Duration::from_secs(quarantined.wait_seconds);
+            text.push_str(&format!(
+                "{}: {} is in quarantine: {}; it is tried again after {}\n",
+                printable(&policy.name),
+                printable(&quarantined.version),
+                printable(&quarantined.why),
+                humantime::format_duration(wait),
+            ));
+        }
         if let Some(error) = &policy.last_error {
             let name = printable(&policy.name);
             text.push_str(&format!("{name}: last error: {}\n", printable(error)));

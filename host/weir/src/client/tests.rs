@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Readiness,
-    Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample, TrialMode,
-    TrialRequest,
+    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Quarantined,
+    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample,
+    TrialMode, TrialRequest,
 };
 
 use super::*;
@@ -122,6 +122,11 @@ impl Control for Fake {
             previous: Some("aaa".into()),
             held: vec![],
             trial: Some(on_trial(TrialMode::Shadow, 12.5)),
+            quarantined: Some(Quarantined {
+                version: "xyz".into(),
+                why: "it \u{1b}traps".into(),
+                wait_seconds: 300,
+            }),
         }]
     }
 

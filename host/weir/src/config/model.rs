@@ -368,6 +368,27 @@ pub(crate) struct Policy {
     pub(crate) max_instances: usize,
     /// Calls after which an instance is replaced. Not zero.
     pub(crate) reuse: u32,
+    /// When a version is taken back by itself.
+    pub(crate) guard: Guard,
+}
+
+/// Bounds that a version of a policy must keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Guard {
+    /// Percent of its calls that may fail.
+    pub(crate) failures: u64,
+    /// Calls below which nothing is concluded.
+    pub(crate) min_calls: u64,
+    /// The time that is looked back.
+    pub(crate) window: Duration,
+    /// Mean time of a call.
+    pub(crate) cpu: Option<Duration>,
+    /// Points that the hit ratio may fall.
+    pub(crate) hit_ratio: Option<u64>,
+    /// Points that the share of 5xx may rise.
+    pub(crate) origin_errors: Option<u64>,
+    /// When it is tried again.
+    pub(crate) retry_after: Duration,
 }
 
 /// The capabilities granted to a policy.

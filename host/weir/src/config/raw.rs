@@ -35,6 +35,7 @@ pub(super) const TABLES: &[&TableSpec] = &[
     Upstream::SPEC,
     UpstreamTls::SPEC,
     Policy::SPEC,
+    Guard::SPEC,
     Route::SPEC,
 ];
 
@@ -329,6 +330,30 @@ table! {
         max_instances: u64, absent "four for each CPU core", in 1..=10000;
         /// Calls after which an instance is replaced.
         reuse: u64, = 10000, in 1..=4294967295;
+        /// When a version is taken back by itself.
+        guard: Guard, = {};
+    }
+}
+
+table! {
+    /// Bounds that a version of a policy must keep. One that does not is taken back: a canary ends, the version in
+    /// force makes way for the one before, and where there is none it is not called (`on_policy_error` decides).
+    "[policies.NAME.guard]" Guard {
+        /// Percent of its calls that may fail within `window`; decisions that were remembered count as good ones.
+        failures: u64, = 10, in 1..=100;
+        /// Calls, lookups or answers within `window` below which nothing is concluded.
+        min_calls: u64, = 20, in 1..=1000000;
+        /// The time that is looked back.
+        window: Duration, = "30s", in "1s"..="1h";
+        /// Time that a call may take on average.
+        cpu: Duration, absent "any, up to `cpu_limit`", in "1us"..="10s";
+        /// Percentage points that the hit ratio of its namespaces may be below that of the version before.
+        hit_ratio: u64, absent "any", in 1..=100;
+        /// Percentage points that the share of 5xx answers on its routes may be above that of the version before.
+        origin_errors: u64, absent "any", in 1..=100;
+        /// After this time it is tried again, on 10 % of the clients or calls; each time in a row that fails, twice
+        /// as long, at most an hour.
+        retry_after: Duration, = "5m", in "1s"..="1d";
     }
 }
 

@@ -2,6 +2,7 @@
 //! promoted, rolled back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -35,6 +36,19 @@ impl TrialError {
             "there is no policy named {name:?}; policies are defined as [policies.NAME] in the configuration"
         ))
     }
+}
+
+/// A version that was taken back by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Quarantine {
+    /// It.
+    pub(crate) version: String,
+    /// Why, for a person.
+    pub(crate) why: String,
+    /// How long it waits this time.
+    pub(crate) wait: Duration,
+    /// When it is tried again, on the guard's clock.
+    pub(crate) due: Duration,
 }
 
 /// What a rollback did.
@@ -157,6 +171,30 @@ impl Policies {
             });
         }
         entry.back()
+    }
+
+    /// Brings back the version before, and holds the present one. The version that is in
+    /// force then.
+    pub(crate) fn take_back(&mut self, name: &str) -> Option<String> {
+        let entry = self.entries.get_mut(name)?;
+        entry.back()?;
+        // Not where `last-good` and the next rollback would find it.
+        entry.held.extend(entry.previous.take());
+        Some(entry.current.policy.version().to_owned())
+    }
+
+    /// Notes that a version was taken back.
+    pub(crate) fn quarantine(&mut self, name: &str, quarantine: Quarantine) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.quarantine = Some(quarantine);
+        }
+    }
+
+    /// Forgets that.
+    pub(crate) fn release(&mut self, name: &str) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.quarantine = None;
+        }
     }
 
     fn entry(&mut self, name: &str) -> Result<&mut Entry, TrialError> {

@@ -16,6 +16,7 @@ async fn status_shows_readiness_state_and_policies() {
          POLICY   VERSION  FROM      INSTANCES  CALLS  FAILED\n\
          charity  abc      deployed          2   1234       1\n\
          charity: ghi is tried in shadow (12.5 %): weir trial charity\n\
+         charity: xyz is in quarantine: it \u{fffd}traps; it is tried again after 5m\n\
          charity: last error: trap \u{fffd}[2J\n\n\
          NAMESPACE  OBJECTS  BYTES  HITS  MISSES  RATIO  EVICTED   SHARE  EXPIRED  HIT AGE  EVICTED AGE\n\
          user             3    0 B     9       1  90.0%        1   25.0%        0        -            -\n\

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::compound::Named;
 use super::super::errors::{Findings, Place};
-use super::super::model::{Grant, Grants, Policy};
+use super::super::model::{Grant, Grants, Guard, Policy};
 use super::super::raw;
 use super::super::read::At;
 use super::super::secret::open_file;
@@ -65,6 +65,19 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
             .max_instances
             .map_or_else(|| INSTANCES_PER_CORE * cores(), |at| to_usize(at.value)),
         reuse: to_u32(value(&raw.reuse)?),
+        guard: guard(&raw.guard?.value)?,
+    })
+}
+
+fn guard(raw: &raw::Guard) -> Option<Guard> {
+    Some(Guard {
+        failures: value(&raw.failures)?,
+        min_calls: value(&raw.min_calls)?,
+        window: value(&raw.window)?,
+        cpu: value(&raw.cpu),
+        hit_ratio: value(&raw.hit_ratio),
+        origin_errors: value(&raw.origin_errors),
+        retry_after: value(&raw.retry_after)?,
     })
 }
 

@@ -1,0 +1,348 @@
+//! Takes a version back that misbehaves, and tries it again later: an error budget, with
+//! quarantine. Looks once a second.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use weir_policy::{CallErrorKind, Hook, Policy};
+use weir_proxy::{Node, ResultKind, TrialMode};
+
+use crate::app::{App, State};
+use crate::config::Guard;
+use crate::policies::{Entry, Quarantine};
+
+mod budget;
+
+use budget::{Broken, Budget, Counts};
+
+/// How often the versions are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// The percentage of clients or calls that a version in quarantine is tried again with.
+const PROBE: u8 = 10;
+/// The longest wait before another try.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+/// Watches the policies of a node until it is gone.
+pub(crate) fn start(app: &Arc<App>) {
+    tokio::spawn(watch(Arc::downgrade(app)));
+}
+
+async fn watch(app: Weak<App>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watched = Watched::default();
+    loop {
+        ticks.tick().await;
+        let Some(app) = app.upgrade() else {
+            return;
+        };
+        // While a component is loaded it is somebody else's turn.
+        if let Some(mut state) = app.try_state() {
+            watched.look(&app, &mut state).await;
+        }
+    }
+}
+
+/// Who is followed: the version in force of each policy, and the one on trial.
+#[derive(Debug, Default)]
+struct Watched {
+    live: HashMap<String, Followed>,
+    tried: HashMap<String, Followed>,
+    /// All versions that were ever followed.
+    seen: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    version: String,
+    budget: Budget,
+}
+
+/// What is to be done about a policy.
+enum Step {
+    EndTrial(Broken),
+    Back(Broken),
+    Suspend(Broken),
+    /// A version that was tried again did well.
+    Restore,
+    /// A wait is over.
+    TryAgain,
+}
+
+impl Watched {
+    async fn look(&mut self, app: &Arc<App>, state: &mut State) {
+        let names: Vec<String> = state
+            .policies
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.live.retain(|name, _| names.contains(name));
+        for name in &names {
+            let Some(entry) = state.policies.get(name) else {
+                continue;
+            };
+            if let Some(step) = self.step(&app.node, name, entry) {
+                act(app, state, name, step).await;
+            }
+        }
+    }
+
+    fn step(&mut self, node: &Node, name: &str, entry: &Entry) -> Option<Step> {
+        let (rules, now) = (&entry.config.guard, moment());
+        let trial = entry.trial();
+        if trial.is_none() {
+            self.tried.remove(name);
+        }
+        if let Some(trial) = trial {
+            let counts = called(&trial.policy);
+            let broken = follow(
+                &mut self.tried,
+                &mut self.seen,
+                name,
+                &trial.policy,
+                counts,
+                rules,
+            );
+            let canary = trial.mode == TrialMode::Canary;
+            if let (Some(broken), true) = (broken, canary) {
+                return Some(Step::EndTrial(broken));
+            }
+            let retried = entry
+                .quarantine()
+                .is_some_and(|one| one.version == trial.policy.version());
+            let seen = self.tried.get(name).map(|followed| followed.budget.seen());
+            if canary && retried && seen.is_some_and(|seen| seen.asked >= rules.min_calls) {
+                return Some(Step::Restore);
+            }
+        }
+        let counts = decided(node, entry, called(entry.policy()));
+        let broken = follow(
+            &mut self.live,
+            &mut self.seen,
+            name,
+            entry.policy(),
+            counts,
+            rules,
+        );
+        let suspended = entry.policy().admitted() < 100;
+        match (broken, entry.quarantine()) {
+            (Some(broken), _) if !suspended => Some(match entry.previous() {
+                Some(_) => Step::Back(broken),
+                None => Step::Suspend(broken),
+            }),
+            // It was let in again for a part of the calls.
+            (Some(broken), _) if entry.policy().admitted() > 0 => Some(Step::Suspend(broken)),
+            (None, Some(_)) if suspended && entry.policy().admitted() > 0 => {
+                let seen = self.live.get(name)?.budget.seen();
+                (seen.calls >= rules.min_calls).then_some(Step::Restore)
+            }
+            (_, Some(quarantine)) if now >= quarantine.due && trial.is_none() => {
+                Some(Step::TryAgain)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Looks at one version; a new one begins anew.
+fn follow(
+    all: &mut HashMap<String, Followed>,
+    seen: &mut HashSet<String>,
+    name: &str,
+    policy: &Policy,
+    counts: Counts,
+    rules: &Guard,
+) -> Option<Broken> {
+    let now = moment();
+    // Let in again, it is judged by what it does from then on.
+    let version = format!("{} {}", policy.version(), policy.admitted());
+    let known = all.get(name);
+    if let Some(known) = known
+        && known.version == version
+    {
+        return all.get_mut(name)?.budget.look(now, counts, rules);
+    }
+    let before = known.map(|known| (&known.budget, rules.min_calls));
+    // What a new version did before it was first looked at counts too.
+    let first = match seen.insert(version.clone()) {
+        true => counts.before_any_call(),
+        false => counts,
+    };
+    let budget = Budget::new(now, first, before);
+    all.insert(name.to_owned(), Followed { version, budget });
+    None
+}
+
+async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
+    let Some(entry) = state.policies.get(name) else {
+        return;
+    };
+    let (rules, known) = (entry.config.guard, entry.quarantine().cloned());
+    let version = entry.policy().version().to_owned();
+    let quarantine = |version: &str, why: &Broken| {
+        // Each time in a row twice as long.
+        let last = known.as_ref().filter(|known| known.version == version);
+        let wait = last.map_or(rules.retry_after, |last| (last.wait * 2).min(LONGEST_WAIT));
+        Quarantine {
+            version: version.to_owned(),
+            why: why.text.clone(),
+            wait,
+            due: moment() + wait,
+        }
+    };
+    match step {
+        Step::EndTrial(broken) => {
+            let tried = entry.trial().map(|trial| trial.policy.version().to_owned());
+            let Some(back) = state.policies.roll_back(name) else {
+                return;
+            };
+            if let Some(tried) =
+                tried.filter(|tried| known.as_ref().is_some_and(|known| known.version == *tried))
+            {
+                state.policies.quarantine(name, quarantine(&tried, &broken));
+            }
+            app.rolled_back(name, back, broken.rule, Some(broken.text));
+        }
+        Step::Back(broken) => {
+            let Some(to) = state.policies.take_back(name) else {
+                return;
+            };
+            state
+                .policies
+                .quarantine(name, quarantine(&version, &broken));
+            tracing::error!(
+                policy = name,
+                version,
+                to,
+                rule = broken.rule,
+                why = broken.text,
+                "the version misbehaves: the one before is in force again"
+            );
+            let why = Some(broken.text);
+            app.write_down(name, "quarantined", broken.rule, &version, Some(&to), why);
+        }
+        Step::Suspend(broken) => {
+            entry.policy().admit(0);
+            state
+                .policies
+                .quarantine(name, quarantine(&version, &broken));
+            tracing::error!(
+                policy = name,
+                version,
+                rule = broken.rule,
+                why = broken.text,
+                "the policy misbehaves and there is no version before it: it is not called for a while"
+            );
+            app.write_down(
+                name,
+                "quarantined",
+                broken.rule,
+                &version,
+                None,
+                Some(broken.text),
+            );
+            return;
+        }
+        Step::Restore if entry.policy().admitted() < 100 => {
+            entry.policy().admit(100);
+            state.policies.release(name);
+            let why = Some("it does well again".to_owned());
+            app.write_down(name, "restored", "retry", &version, None, why);
+            return;
+        }
+        Step::Restore => match state.policies.promote(app.loader(), name, None).await {
+            Ok((to, from)) => {
+                app.write_down(name, "promoted", "retry", &to, Some(&from), None);
+            }
+            Err(error) => {
+                tracing::warn!(policy = name, %error, "a version in quarantine did well and cannot be put in force");
+                return;
+            }
+        },
+        Step::TryAgain if entry.policy().admitted() == 0 => {
+            entry.policy().admit(PROBE);
+            tracing::info!(
+                policy = name,
+                version,
+                percent = PROBE,
+                "a policy in quarantine is called again"
+            );
+            return;
+        }
+        Step::TryAgain => {
+            let Some(known) = known else {
+                return;
+            };
+            let (loader, tried) = (app.loader(), Some(&*known.version));
+            let (mode, percent) = (TrialMode::Canary, f64::from(PROBE));
+            let begun = state
+                .policies
+                .try_out(loader, name, tried, mode, percent)
+                .await;
+            if let Err(error) = begun {
+                tracing::warn!(policy = name, %error, "a version in quarantine cannot be tried again");
+                state.policies.release(name);
+                return;
+            }
+            let detail = Some(format!("{PROBE} percent, out of quarantine"));
+            app.write_down(name, "canary", "retry", &known.version, None, detail);
+        }
+    }
+    if let Err(error) = app.install(state) {
+        tracing::error!(policy = name, %error, "the routes cannot be put together");
+    }
+}
+
+/// Time since the process began to ask.
+fn moment() -> Duration {
+    static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
+}
+
+/// What a version counts. To find all instances in use is no fault of its own.
+fn called(policy: &Policy) -> Counts {
+    let mut counts = Counts {
+        asked: policy.recalled(),
+        ..Counts::default()
+    };
+    for hook in Hook::ALL {
+        let stats = policy.stats().hook(hook);
+        let busy = stats.errors(CallErrorKind::Busy) + stats.errors(CallErrorKind::Quarantined);
+        let failed: u64 = CallErrorKind::ALL
+            .iter()
+            .map(|kind| stats.errors(*kind))
+            .sum();
+        counts.calls += stats.calls().saturating_sub(busy);
+        counts.failed += failed.saturating_sub(busy);
+        counts.time += stats.total_time();
+    }
+    counts.asked += counts.calls;
+    counts
+}
+
+/// And what came of it on its routes.
+fn decided(node: &Node, entry: &Entry, mut counts: Counts) -> Counts {
+    let metrics = node.metrics();
+    for namespace in metrics.namespaces() {
+        if !entry
+            .config
+            .namespaces
+            .iter()
+            .any(|own| **own == *namespace.namespace)
+        {
+            continue;
+        }
+        for kind in ResultKind::ALL {
+            let count = namespace.lookups(kind);
+            counts.lookups += count;
+            if matches!(kind, ResultKind::Hit | ResultKind::Stale) {
+                counts.hits += count;
+            }
+        }
+    }
+    let (answers, errors) = metrics.policy(entry.policy().name()).answers();
+    (counts.answers, counts.errors) = (answers, errors);
+    counts
+}
