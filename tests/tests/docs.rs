@@ -354,6 +354,7 @@ async fn the_curl_lines_work_and_every_metric_is_explained() {
             name.trim_end_matches("_total"),
             name.trim_end_matches("_bytes"),
             name.trim_end_matches("_seconds"),
+            name.trim_end_matches("_seconds_total"),
         ]
         .iter()
         .any(|name| sources.contains(&format!("\"{name}\"")));

@@ -164,7 +164,8 @@ async fn last_good_decides_by_the_version_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_fails_after_the_response_stores_nothing() {
-    const FAILING: [&str; 5] = [
+    const FAILING: [&str; 6] = [
+        "foreign-selector-on-response",
         "trap-on-response",
         "error-on-response",
         "endless-loop-on-response",
@@ -190,7 +191,13 @@ async fn a_policy_that_fails_after_the_response_stores_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_a_policy_fails_on_is_not_acknowledged() {
     let origin = Origin::with(Reply::page).await;
-    for misdeed in ["trap-on-event", "error-on-event", "endless-loop-on-event"] {
+    for misdeed in [
+        "trap-on-event",
+        "error-on-event",
+        "endless-loop-on-event",
+        "many-selectors-on-event",
+        "foreign-selector-on-event",
+    ] {
         let node = misbehaving(&origin, &[misdeed], "pass", "").await;
         let event = r#"{"type":"test.changed","data":{"id":1}}"#;
         let answer = node.admin().post("/v1/events", event).await;
@@ -266,4 +273,71 @@ async fn a_policy_with_hidden_state_is_found_out_and_no_longer_remembered() {
     })
     .await;
     assert!(node.output().contains("keeps state of its own"));
+}
+
+/// The misdeeds of `plugins/misbehaving`, by the names that its settings take.
+fn corpus() -> Vec<String> {
+    let source = weir_tests::artifact::workspace().join("plugins/misbehaving/src/settings.rs");
+    let source = std::fs::read_to_string(source).expect("the misdeeds");
+    let (_, body) = source.split_once("enum Misdeed {").expect("the enum");
+    let variants = body
+        .lines()
+        .map(str::trim)
+        .filter_map(|line| line.strip_suffix(','));
+    variants
+        .map(|variant| {
+            let mut name = String::new();
+            for (at, letter) in variant.char_indices() {
+                if letter.is_uppercase() && at > 0 {
+                    name.push('-');
+                }
+                name.extend(letter.to_lowercase());
+            }
+            name
+        })
+        .collect()
+}
+
+#[test]
+fn every_misdeed_has_a_test() {
+    let corpus = corpus();
+    assert!(corpus.len() > 40, "{corpus:?}");
+    let root = weir_tests::artifact::workspace();
+    let mut tests = String::new();
+    for folder in ["tests/tests", "host/policy/tests"] {
+        for entry in root.join(folder).read_dir().expect("tests") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_some_and(|kind| kind == "rs") {
+                tests.push_str(&std::fs::read_to_string(path).expect("a test"));
+            }
+        }
+    }
+    let missing: Vec<&String> = corpus
+        .iter()
+        .filter(|misdeed| !tests.contains(&format!("\"{misdeed}\"")))
+        .collect();
+    assert!(missing.is_empty(), "no test names {missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_instances_of_a_policy_share_a_bound_on_memory() {
+    let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;
+    let config = misbehaving_config(&origin, &["memory-growth"], "pass", "");
+    // One instance could use 16 MiB; all together may use 16 MiB too.
+    let limit = "memory_limit = \"16MiB\"\n";
+    let text = config
+        .text()
+        .replace(limit, &format!("{limit}total_memory = \"16MiB\"\n"));
+    // Growing must not end by the CPU limit on a busy machine.
+    let text = text.replace("cpu_limit = \"20ms\"", "cpu_limit = \"10s\"");
+    let node = Config::whole(&text).start().await;
+    for n in 0..4 {
+        let path = format!("/memory-growth/{n}");
+        assert_eq!(node.get(&path).await.text(), page_text(&path, 1));
+    }
+    let labels = [("policy", "memory-growth"), ("reason", "memory-limit")];
+    let refused = node.admin().metric(POLICY_ERRORS, &labels).await;
+    assert!(refused >= 4.0, "{refused} refusals");
+    let used = node.admin().metric("weir_policy_memory_bytes", &[]).await;
+    assert!((0.0..=f64::from(16 << 20)).contains(&used), "{used} bytes");
 }

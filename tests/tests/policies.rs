@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
+use serde_json::json;
 use weir_tests::component::marked;
 use weir_tests::load::Load;
 use weir_tests::names::GENERATIONS;
@@ -448,5 +449,35 @@ async fn a_decision_is_remembered_whatever_the_inputs_that_are_only_named() {
     assert!(
         !node.get("/page7?a=2&b=7").await.is_hit(),
         "a wrong key was remembered"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_reading() {
+    let origin = Origin::with(Reply::page).await;
+    let explained = async |misdeed: &str| {
+        let more = format!("config = {{ misbehave = \"{misdeed}\", namespace = \"site\" }}\n");
+        let node = Config::policy(&origin.url(), &guests().misbehaving(), &more)
+            .start()
+            .await;
+        let url = format!("/v1/explain?url={}", node.url("/a").replace(':', "%3A"));
+        let answer = node.admin().get(&url).await.json();
+        answer["cost"].clone()
+    };
+    let good = explained("nothing").await;
+    assert_eq!(
+        (&good["remembered"], &good["notes"]),
+        (&json!(true), &json!([])),
+        "{good}"
+    );
+    assert!(
+        good["p99_us"].as_u64().is_some() && good["calls"] == 1,
+        "{good}"
+    );
+    let reads_the_path = explained("state-between-calls").await;
+    let note = reads_the_path["notes"][0].as_str().expect("a note");
+    assert!(
+        note.starts_with("the path is read") && note.contains("path()"),
+        "{note}"
     );
 }

@@ -236,6 +236,39 @@ pub struct PolicyInfo {
     /// The version that was taken back by itself, and why.
     #[serde(default)]
     pub quarantined: Option<Quarantined>,
+    /// What the version in force costs.
+    #[serde(default)]
+    pub cost: PolicyCost,
+}
+
+/// What a version of a policy costs, since it was loaded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyCost {
+    /// Decisions that were remembered, and needed no call.
+    pub recalled: u64,
+    /// Whether decisions are remembered.
+    pub remembers: bool,
+    /// Bytes of memory of all its instances.
+    pub memory_bytes: u64,
+    /// Each hook, `configure` included.
+    pub hooks: Vec<HookCost>,
+}
+
+/// What a hook of a policy costs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HookCost {
+    /// Its name.
+    pub hook: String,
+    /// Calls, failed ones included.
+    pub calls: u64,
+    /// Failed calls by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// What the calls took together, in seconds: CPU time, and for `kv` and `rate-limit` waiting.
+    pub seconds: f64,
+    /// Half of the calls took no longer, in microseconds; absent without calls.
+    pub p50_us: Option<f64>,
+    /// All but one in a hundred took no longer, in microseconds.
+    pub p99_us: Option<f64>,
 }
 
 /// A version that was taken back by itself.

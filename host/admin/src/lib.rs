@@ -18,9 +18,9 @@ mod tests;
 pub use auth::{Auth, TokenError};
 pub use control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
-    Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
-    TrialExample, TrialMode, TrialRequest,
+    EventAnswer, ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
+    PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
+    SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]

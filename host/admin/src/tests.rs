@@ -19,8 +19,9 @@ use tower::ServiceExt;
 
 use crate::control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
-    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialRequest,
+    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyCost,
+    PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
+    TrialRequest,
 };
 use crate::{Auth, routes::router};
 
@@ -93,6 +94,7 @@ impl Control for Fake {
             held: vec!["def".into()],
             trial: None,
             quarantined: None,
+            cost: PolicyCost::default(),
         }]
     }
 

@@ -1,5 +1,7 @@
 //! What a policy may use.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -14,6 +16,8 @@ pub struct Limits {
     pub configure_cpu: Duration,
     /// Bytes of one instance: all its memories and tables together. Default 64 MiB.
     pub memory: usize,
+    /// Bytes of all instances of the policy together. Default 2 GiB.
+    pub total_memory: usize,
     /// The most instances, and so the most calls at once. Default 32, at least 1.
     pub instances: usize,
     /// The most calls of one instance before it is replaced; the real number is random
@@ -28,6 +32,7 @@ impl Default for Limits {
             cpu: Duration::from_millis(20),
             configure_cpu: Duration::from_secs(1),
             memory: 64 * 1024 * 1024,
+            total_memory: 2 * 1024 * 1024 * 1024,
             instances: 32,
             reuse: 10_000,
         }
@@ -52,6 +57,11 @@ impl Limits {
         if self.memory < 64 * 1024 {
             return Err("the memory limit must be at least 64 KiB, one page".to_owned());
         }
+        if self.total_memory < self.memory {
+            return Err(
+                "the limit on the memory of all instances must not be below that of one".to_owned(),
+            );
+        }
         Ok(())
     }
 
@@ -61,10 +71,41 @@ impl Limits {
     }
 }
 
+/// What all instances of a policy use together.
+#[derive(Debug)]
+pub(crate) struct Total {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Total {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
 /// Sums all memories and tables of a store.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limit: usize,
+    total: Arc<Total>,
     used: usize,
     last: usize,
     /// The guest was refused memory since [`Limiter::begin`].
@@ -75,9 +116,10 @@ pub(crate) struct Limiter {
 const ELEMENT: usize = size_of::<usize>();
 
 impl Limiter {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, total: Arc<Total>) -> Self {
         Self {
             limit,
+            total,
             used: 0,
             last: 0,
             refused: false,
@@ -92,20 +134,15 @@ impl Limiter {
         self.refused
     }
 
-    /// Bytes in use.
-    #[cfg(test)]
-    pub(crate) fn used(&self) -> usize {
-        self.used
-    }
-
     fn grow(&mut self, by: usize) -> bool {
-        match self.used.checked_add(by) {
-            Some(sum) if sum <= self.limit => {
+        let sum = self.used.checked_add(by).filter(|sum| *sum <= self.limit);
+        match sum.filter(|_| self.total.take(by)) {
+            Some(sum) => {
                 self.used = sum;
                 self.last = by;
                 true
             }
-            _ => {
+            None => {
                 self.refused = true;
                 false
             }
@@ -113,8 +150,16 @@ impl Limiter {
     }
 
     fn undo(&mut self) {
-        self.used -= std::mem::take(&mut self.last);
+        let last = std::mem::take(&mut self.last);
+        self.used -= last;
+        self.total.give_back(last);
         self.refused = true;
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.total.give_back(self.used);
     }
 }
 
@@ -165,11 +210,12 @@ mod tests {
 
     #[test]
     fn memories_and_tables_are_summed() {
-        let mut limiter = Limiter::new(3 * PAGE);
+        let total = Arc::new(Total::new(usize::MAX));
+        let mut limiter = Limiter::new(3 * PAGE, Arc::clone(&total));
         assert!(limiter.memory_growing(0, PAGE, None).unwrap());
         assert!(limiter.memory_growing(0, PAGE, None).unwrap());
         assert!(limiter.table_growing(0, 1000, None).unwrap());
-        assert_eq!(limiter.used(), 2 * PAGE + 1000 * ELEMENT);
+        assert_eq!(total.used(), 2 * PAGE + 1000 * ELEMENT);
         assert!(!limiter.refused());
         assert!(!limiter.memory_growing(PAGE, 2 * PAGE, None).unwrap());
         assert!(limiter.refused());
@@ -178,18 +224,32 @@ mod tests {
     }
 
     #[test]
+    fn all_instances_share_a_limit_and_give_back_what_they_had() {
+        let total = Arc::new(Total::new(3 * PAGE));
+        let mut one = Limiter::new(10 * PAGE, Arc::clone(&total));
+        let mut other = Limiter::new(10 * PAGE, Arc::clone(&total));
+        assert!(one.memory_growing(0, 2 * PAGE, None).unwrap());
+        assert!(!other.memory_growing(0, 2 * PAGE, None).unwrap());
+        assert!(other.refused() && !one.refused());
+        drop(one);
+        assert_eq!(total.used(), 0);
+        assert!(other.memory_growing(0, 3 * PAGE, None).unwrap());
+    }
+
+    #[test]
     fn growth_that_failed_is_not_counted() {
-        let mut limiter = Limiter::new(10 * PAGE);
+        let total = Arc::new(Total::new(usize::MAX));
+        let mut limiter = Limiter::new(10 * PAGE, Arc::clone(&total));
         assert!(limiter.memory_growing(0, PAGE, None).unwrap());
         limiter
             .memory_grow_failed(wasmtime::Error::msg("no"))
             .unwrap();
-        assert_eq!(limiter.used(), 0);
+        assert_eq!(total.used(), 0);
         assert!(!limiter.memory_growing(0, 2 * PAGE, Some(PAGE)).unwrap());
         limiter
             .memory_grow_failed(wasmtime::Error::msg("no"))
             .unwrap();
-        assert_eq!(limiter.used(), 0);
+        assert_eq!(total.used(), 0);
     }
 
     #[test]
@@ -221,6 +281,10 @@ mod tests {
             },
             Limits { reuse: 0, ..fine },
             Limits { memory: 1, ..fine },
+            Limits {
+                total_memory: fine.memory - 1,
+                ..fine
+            },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineInner};
 use crate::error::{LoadCause, LoadError, cut};
 use crate::globs::GlobCache;
 use crate::instance::{HookIndices, Template};
-use crate::limits::Limits;
+use crate::limits::{Limits, Total};
 use crate::policy::Policy;
 use crate::state::{LogBudget, Shared, State};
 use crate::stats::{Hook, PolicyStats};
@@ -83,6 +83,7 @@ impl Engine {
             services,
             globs: GlobCache::default(),
             stats: PolicyStats::default(),
+            memory: Arc::new(Total::new(spec.limits.total_memory)),
             log_budget: LogBudget::default(),
         });
         let template = Template {

@@ -98,6 +98,11 @@ impl Policy {
         self.0.pool.idle()
     }
 
+    /// Bytes of memories and tables of all its instances.
+    pub fn memory(&self) -> usize {
+        self.0.template.shared.memory.used()
+    }
+
     /// Calls that run now.
     pub fn calls_in_flight(&self) -> usize {
         self.0.pool.in_use()

@@ -9,7 +9,7 @@ use crate::capabilities::HostServices;
 use crate::decision::{Adjustment, ResponseInfo};
 use crate::error::Fault;
 use crate::globs::{GlobCache, Globs};
-use crate::limits::Limiter;
+use crate::limits::{Limiter, Total};
 use crate::reads::{ReadInput, Recorder};
 use crate::request::RequestHead;
 use crate::stats::PolicyStats;
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) services: HostServices,
     pub(crate) globs: GlobCache,
     pub(crate) stats: PolicyStats,
+    /// What all its instances use.
+    pub(crate) memory: Arc<Total>,
     pub(crate) log_budget: LogBudget,
 }
 
@@ -66,8 +68,8 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(shared: Arc<Shared>, memory: usize) -> Self {
         Self {
+            limiter: Limiter::new(memory, Arc::clone(&shared.memory)),
             shared,
-            limiter: Limiter::new(memory),
             arena: Arena::default(),
             call: Call::default(),
             recorder: Recorder::default(),

@@ -45,15 +45,75 @@ impl fmt::Display for Hook {
     }
 }
 
+/// Classes of times: the first ends at 256 ns, the last begins beyond 8 s, and each in between
+/// is a quarter of a power of two wide.
+const CLASSES: usize = 102;
+
 /// Counters of one hook.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HookStats {
     calls: AtomicU64,
     nanoseconds: AtomicU64,
+    times: [AtomicU64; CLASSES],
     errors: [AtomicU64; CallErrorKind::ALL.len()],
 }
 
+impl Default for HookStats {
+    fn default() -> Self {
+        Self {
+            calls: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+            times: [const { AtomicU64::new(0) }; CLASSES],
+            errors: [const { AtomicU64::new(0) }; CallErrorKind::ALL.len()],
+        }
+    }
+}
+
+/// The class of a time.
+fn class(nanoseconds: u64) -> usize {
+    let Some(octave) = nanoseconds
+        .checked_ilog2()
+        .and_then(|log| log.checked_sub(8))
+    else {
+        return 0;
+    };
+    let quarter = (nanoseconds >> (octave + 6)) & 3;
+    // Both are small.
+    (octave as usize * 4 + quarter as usize + 1).min(CLASSES - 1)
+}
+
+/// Where a class ends, in nanoseconds.
+fn end(class: usize) -> u64 {
+    let (octave, quarter) = (class.saturating_sub(1) / 4, class.saturating_sub(1) % 4);
+    match class {
+        0 => 256,
+        _ => ((quarter as u64 + 5) << 6) << octave,
+    }
+}
+
 impl HookStats {
+    /// The time that this share of the calls (0 to 1) did not exceed, at most a quarter too
+    /// long. `None` without calls.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let counts: Vec<u64> = self.times.iter().map(|count| count.load(Relaxed)).collect();
+        let all: u64 = counts.iter().sum();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank between 0 and the number of calls"
+        )]
+        let rank = (all as f64 * share.clamp(0.0, 1.0)).ceil() as u64;
+        let mut sum = 0;
+        for (class, count) in counts.iter().enumerate() {
+            sum += count;
+            if sum >= rank.max(1) {
+                return Some(Duration::from_nanos(end(class)));
+            }
+        }
+        None
+    }
+
     /// Calls that ended, failed ones included.
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
@@ -74,6 +134,7 @@ impl HookStats {
         self.calls.fetch_add(1, Relaxed);
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Relaxed);
+        self.times[class(nanoseconds)].fetch_add(1, Relaxed);
         if let Some(kind) = error {
             self.errors[kind.index()].fetch_add(1, Relaxed);
         }
@@ -102,5 +163,43 @@ impl PolicyStats {
     /// Log lines of the policy that were over the limit a second.
     pub fn log_lines_dropped(&self) -> u64 {
         self.log_lines_dropped.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_is_in_the_class_that_ends_after_it() {
+        for nanoseconds in (0..5_000).chain((12..40).map(|n| 3 << n)) {
+            let class = class(nanoseconds);
+            if class == CLASSES - 1 {
+                continue;
+            }
+            assert!(nanoseconds < end(class), "{nanoseconds} in {class}");
+            if class > 0 {
+                assert!(nanoseconds >= end(class - 1), "{nanoseconds} in {class}");
+            }
+        }
+        assert_eq!(class(u64::MAX), CLASSES - 1);
+        assert!(end(CLASSES - 1) > 8_000_000_000);
+    }
+
+    #[test]
+    fn quantiles_are_at_most_a_quarter_too_long() {
+        let stats = HookStats::default();
+        assert_eq!(stats.quantile(0.5), None);
+        for microsecond in 1..=1_000 {
+            stats.ended(Duration::from_micros(microsecond), None);
+        }
+        for (share, exact) in [(0.0, 1), (0.5, 500), (0.99, 990), (1.0, 1_000)] {
+            let told = stats.quantile(share).unwrap();
+            let exact = Duration::from_micros(exact);
+            assert!(
+                told >= exact && told <= exact * 5 / 4 + Duration::from_nanos(300),
+                "{share}: {told:?}"
+            );
+        }
     }
 }

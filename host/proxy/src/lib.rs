@@ -42,6 +42,7 @@ pub use pipeline::inspect::{
     Unreadable,
 };
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
+pub use pipeline::notes::Cost;
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
 pub use server::{Listener, bind, serve};

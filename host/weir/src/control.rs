@@ -9,11 +9,11 @@ use http::Uri;
 use serde_json::{Value, json};
 use weir_admin::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo,
-    Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
-    TrialRequest,
+    EventAnswer, ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
+    PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
+    SelectorKind, Source, Trial, TrialRequest,
 };
-use weir_policy::{CallErrorKind, Hook, PolicyStats};
+use weir_policy::{CallErrorKind, Hook, Policy, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
 use weir_store::disk::{DiskState, DiskTier};
 use weir_store::log::{self, Receipt, Selector, Target};
@@ -396,6 +396,34 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
             why: one.why.clone(),
             wait_seconds: one.wait.as_secs(),
         }),
+        cost: cost(policy),
+    }
+}
+
+fn cost(policy: &Policy) -> PolicyCost {
+    let micros = |span: Duration| span.as_secs_f64() * 1e6;
+    let hook = |hook: &Hook| {
+        let stats = policy.stats().hook(*hook);
+        let failures = CallErrorKind::ALL
+            .iter()
+            .map(|kind| (kind, stats.errors(*kind)));
+        HookCost {
+            hook: hook.name().to_owned(),
+            calls: stats.calls(),
+            failures: failures
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| (kind.token().to_owned(), count))
+                .collect(),
+            seconds: stats.total_time().as_secs_f64(),
+            p50_us: stats.quantile(0.5).map(micros),
+            p99_us: stats.quantile(0.99).map(micros),
+        }
+    };
+    PolicyCost {
+        recalled: policy.recalled(),
+        remembers: policy.remembers(),
+        memory_bytes: policy.memory() as u64,
+        hooks: Hook::ALL.iter().map(hook).collect(),
     }
 }
 

@@ -140,6 +140,19 @@ fn print(explanation: &Explanation) {
     if explanation.impure {
         line("", "and a capability (kv, rate-limit, log or clock)");
     }
+    if let Some(cost) = &explanation.cost {
+        let remembered = match cost.remembered {
+            true => "remembered",
+            false => "every request calls the policy",
+        };
+        line(
+            "cost",
+            &format!("{} µs for the call; {remembered}", cost.took_us),
+        );
+        for note in &cost.notes {
+            line("", note);
+        }
+    }
     let decision = match (&explanation.reason, explanation.status) {
         (Some(reason), _) => format!("{}: {reason}", explanation.decision),
         (None, Some(status)) => format!("{} {status}", explanation.decision),

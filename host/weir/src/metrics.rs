@@ -8,6 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use weir_policy::Hook;
 use weir_proxy::Node;
 use weir_store::SecondTier;
 use weir_store::disk::{DiskState, DiskStats, DiskTier};
@@ -53,6 +54,7 @@ impl Collector for Parts {
             memory.evictions,
         )?;
         out.namespaces(&node)?;
+        out.policies(&node)?;
         out.trials(&node)?;
         let log = node.log();
         let position = log.position();
@@ -97,6 +99,68 @@ impl Collector for Parts {
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
+    /// What the versions in force cost, since they were loaded.
+    fn policies(&mut self, node: &Node) -> std::fmt::Result {
+        let generation = node.generation();
+        let policies: Vec<_> = generation
+            .policies()
+            .iter()
+            .map(|slot| &slot.current)
+            .collect();
+        let help =
+            "What calls of the version in force took: CPU time, and waiting for kv and rate-limit";
+        let mut family = self.family(
+            "policy_call",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
+        for policy in &policies {
+            for hook in Hook::ALL {
+                let labels = [("policy", policy.name()), ("hook", hook.name())];
+                let seconds = policy.stats().hook(hook).total_time().as_secs_f64();
+                ConstCounter::new(seconds).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "What this share of the calls of the version in force did not exceed";
+        let mut family = self.family(
+            "policy_call_quantile",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for policy in &policies {
+            for hook in Hook::ALL {
+                for (label, share) in [("0.5", 0.5), ("0.99", 0.99)] {
+                    let Some(span) = policy.stats().hook(hook).quantile(share) else {
+                        continue;
+                    };
+                    let labels = [
+                        ("policy", policy.name()),
+                        ("hook", hook.name()),
+                        ("quantile", label),
+                    ];
+                    ConstGauge::new(span.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let help = "Memory of all instances of the version in force";
+        let mut family =
+            self.family("policy_memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        for policy in &policies {
+            ConstGauge::new(as_gauge(policy.memory() as u64))
+                .encode(family.encode_family(&[("policy", policy.name())])?)?;
+        }
+        let help = "Instances of the version in force, idle or called";
+        let mut family = self.family("policy_instances", help, None, MetricType::Gauge)?;
+        for policy in &policies {
+            let count = policy.idle_instances() + policy.calls_in_flight();
+            ConstGauge::new(as_gauge(count as u64))
+                .encode(family.encode_family(&[("policy", policy.name())])?)?;
+        }
+        Ok(())
+    }
+
     /// What versions on trial came to; a series ends with its trial.
     fn trials(&mut self, node: &Node) -> std::fmt::Result {
         let generation = node.generation();

@@ -234,6 +234,7 @@ pub(crate) fn policy(name: &str, policy: &config::Policy) -> PolicySpec {
         limits: Limits {
             cpu: policy.cpu_limit,
             memory: usize::try_from(policy.memory_limit).unwrap_or(usize::MAX),
+            total_memory: usize::try_from(policy.total_memory).unwrap_or(usize::MAX),
             instances: policy.max_instances,
             reuse: policy.reuse,
             ..Limits::default()
@@ -251,6 +252,7 @@ pub(crate) fn same_policy(old: &config::Policy, new: &config::Policy) -> bool {
             policy.config.clone(),
             policy.cpu_limit,
             policy.memory_limit,
+            policy.total_memory,
             policy.max_instances,
             policy.reuse,
         )

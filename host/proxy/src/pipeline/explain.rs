@@ -17,6 +17,7 @@ use super::assess::{Found, find_in_memory};
 use super::call::Call;
 use super::content;
 use super::invalidate;
+use super::notes::{self, Cost};
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
 use crate::compress;
@@ -62,6 +63,8 @@ pub struct Explanation {
     pub reads: Vec<ReadLine>,
     /// Whether the decision rests on more than the reads (kv, rate-limit, log, clock).
     pub impure: bool,
+    /// What the policy's call cost; absent without a policy.
+    pub cost: Option<Cost>,
     /// `lookup`, `pass`, `respond` or `policy-error`.
     pub decision: &'static str,
     /// Why, for a pass or an error.
@@ -222,6 +225,7 @@ impl Node {
             return Plan::plain(route, head).ok();
         };
         explanation.policy = Some(slot.label.to_string());
+        let began = Instant::now();
         let now = self.clock.now().as_millis();
         let (decision, reads) = match slot.current.on_request(head, now, Record::Yes).await {
             Ok(decided) => decided,
@@ -232,6 +236,7 @@ impl Node {
             }
         };
         explanation.impure = reads.impure;
+        explanation.cost = Some(notes::cost(&slot.current, &reads, began.elapsed()));
         explanation.reads = reads.list.iter().map(read_line).collect();
         match decision {
             Decision::Pass(pass) => {
@@ -361,6 +366,7 @@ fn frame(route: &Route, head: &RequestHead) -> Explanation {
         policy: None,
         reads: Vec::new(),
         impure: false,
+        cost: None,
         decision: "lookup",
         reason: None,
         status: None,

@@ -18,6 +18,7 @@ pub(crate) mod invalidate;
 mod keys;
 mod lookup;
 mod max_forwards;
+pub(crate) mod notes;
 mod origin;
 mod plan;
 mod ranged;

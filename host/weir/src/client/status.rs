@@ -109,6 +109,7 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
     rows.extend(policies.iter().map(row));
     text.push('\n');
     text.push_str(&table::table(&rows, 3));
+    cost_table(text, policies);
     for policy in policies {
         if let Some(trial) = &policy.trial {
             let mode = match trial.mode {
@@ -136,6 +137,47 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
             let name = printable(&policy.name);
             text.push_str(&format!("{name}: last error: {}\n", printable(error)));
         }
+    }
+}
+
+/// What the hooks cost that were called.
+fn cost_table(text: &mut String, policies: &[PolicyInfo]) {
+    let header = [
+        "POLICY",
+        "HOOK",
+        "REMEMBERED",
+        "CALLS",
+        "FAILED",
+        "TIME",
+        "P50",
+        "P99",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for policy in policies {
+        for hook in policy.cost.hooks.iter().filter(|hook| hook.calls > 0) {
+            let remembered = match &*hook.hook {
+                "on-request" if policy.cost.remembers => policy.cost.recalled.to_string(),
+                "on-request" => "off".to_owned(),
+                _ => "-".to_owned(),
+            };
+            let micros =
+                |span: Option<f64>| span.map_or("-".to_owned(), |us| format!("{us:.0} µs"));
+            rows.push(vec![
+                printable(&policy.name),
+                printable(&hook.hook),
+                remembered,
+                hook.calls.to_string(),
+                hook.failures.values().sum::<u64>().to_string(),
+                format!("{:.3} s", hook.seconds),
+                micros(hook.p50_us),
+                micros(hook.p99_us),
+            ]);
+        }
+    }
+    if rows.len() > 1 {
+        text.push('\n');
+        text.push_str(&table::table(&rows, 2));
+        text.push('\n');
     }
 }
 

@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyInfo, Quarantined,
-    Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample,
-    TrialMode, TrialRequest,
+    ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyCost,
+    PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind,
+    Source, Trial, TrialExample, TrialMode, TrialRequest,
 };
 
 use super::*;
@@ -127,6 +127,19 @@ impl Control for Fake {
                 why: "it \u{1b}traps".into(),
                 wait_seconds: 300,
             }),
+            cost: PolicyCost {
+                recalled: 5_000,
+                remembers: true,
+                memory_bytes: 3 << 20,
+                hooks: vec![HookCost {
+                    hook: "on-request".into(),
+                    calls: 1_234,
+                    failures: [("trap".to_owned(), 1)].into(),
+                    seconds: 0.5,
+                    p50_us: Some(1.5),
+                    p99_us: Some(2_000.0),
+                }],
+            },
         }]
     }
 

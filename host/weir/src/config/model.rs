@@ -364,6 +364,8 @@ pub(crate) struct Policy {
     pub(crate) cpu_limit: Duration,
     /// Bytes of memory for an instance.
     pub(crate) memory_limit: u64,
+    /// Bytes of memory for all of them.
+    pub(crate) total_memory: u64,
     /// Most instances at once. Not zero.
     pub(crate) max_instances: usize,
     /// Calls after which an instance is replaced. Not zero.

@@ -124,6 +124,10 @@ fn each_mistake_has_its_message() {
             "7:12: memory.capacity: the value is too small, the least is \"1MiB\"",
         ),
         (
+            "[policies.p]\ncomponent = \"p.wasm\"\nnamespaces = [\"p\"]\ntotal_memory = \"32MiB\"",
+            "9:16: policies.p.total_memory: no instance could use the 67108864 bytes of memory_limit",
+        ),
+        (
             "[memory]\ncapacity = \"0\"",
             "7:12: memory.capacity: with the memory tier off there is no tier that could store anything",
         ),

@@ -47,6 +47,23 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
         }
         path
     });
+    let memory_limit = bytes(&raw.memory_limit)?;
+    let max_instances = raw
+        .max_instances
+        .map_or_else(|| INSTANCES_PER_CORE * cores(), |at| to_usize(at.value));
+    let total_memory = match &raw.total_memory {
+        None => memory_limit.saturating_mul(max_instances as u64),
+        Some(total) => {
+            if total.value.0 < memory_limit {
+                findings.error(
+                    &total.place,
+                    format!("no instance could use the {memory_limit} bytes of memory_limit"),
+                    "write a larger total_memory, or a smaller memory_limit",
+                );
+            }
+            total.value.0
+        }
+    };
     Some(Policy {
         component: component?,
         line: line?,
@@ -60,10 +77,9 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
         grants: grants(&raw.grants?.value.values),
         config: raw.config?.value.0,
         cpu_limit: value(&raw.cpu_limit)?,
-        memory_limit: bytes(&raw.memory_limit)?,
-        max_instances: raw
-            .max_instances
-            .map_or_else(|| INSTANCES_PER_CORE * cores(), |at| to_usize(at.value)),
+        memory_limit,
+        total_memory,
+        max_instances,
         reuse: to_u32(value(&raw.reuse)?),
         guard: guard(&raw.guard?.value)?,
     })
