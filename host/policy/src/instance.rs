@@ -71,7 +71,7 @@ pub(crate) struct Template {
     pub(crate) limits: Limits,
     /// The policy's configuration as JSON text.
     pub(crate) config: Arc<str>,
-    /// The component imports a capability that can wait, so all its calls are async.
+    /// The component imports a capability that can wait.
     pub(crate) waits: bool,
 }
 
@@ -107,18 +107,20 @@ impl Template {
         let engine = self.engine.clone();
         store.epoch_deadline_callback(move |mut context| {
             // Waiting for a capability is not the guest's time.
-            let waited = std::mem::take(&mut context.data_mut().call.waited);
-            match engine.whole_ticks(waited) {
-                0 => Err(wasmtime::Error::new(Fault::Cpu)),
-                ticks => Ok(UpdateDeadline::Continue(ticks)),
+            let state = context.data_mut();
+            let waited = std::mem::take(&mut state.call.waited);
+            match (engine.whole_ticks(waited), state.ticks_left.checked_sub(1)) {
+                (0, None) => Err(wasmtime::Error::new(Fault::Cpu)),
+                // Other tasks of this thread have their turn.
+                (0, Some(left)) => {
+                    state.ticks_left = left;
+                    Ok(UpdateDeadline::Yield(1))
+                }
+                (ticks, _) => Ok(UpdateDeadline::Continue(ticks)),
             }
         });
-        store.set_epoch_deadline(self.engine.ticks(self.limits.configure_cpu));
-        let made = if self.waits {
-            self.pre.instantiate_async(&mut store).await
-        } else {
-            self.pre.instantiate(&mut store)
-        };
+        self.give_time(&mut store, Hook::Configure);
+        let made = self.pre.instantiate_async(&mut store).await;
         let hooks = made.and_then(|instance| {
             let [configure, request, response, event] = &self.indices.0;
             Ok(Hooks {
@@ -191,6 +193,14 @@ impl Template {
         }
     }
 
+    /// The CPU time of a call. The first two ticks are in one go: a call that ends within one
+    /// is never interrupted.
+    fn give_time(&self, store: &mut Store<State>, hook: Hook) {
+        store.set_epoch_deadline(2);
+        let ticks = self.engine.ticks(self.budget(hook));
+        store.data_mut().ticks_left = ticks.saturating_sub(2);
+    }
+
     fn budget(&self, hook: Hook) -> Duration {
         match hook {
             Hook::Configure => self.limits.configure_cpu,
@@ -226,8 +236,8 @@ impl Instance {
         state
     }
 
-    /// Calls a hook. Does not wait at any point when the component cannot
-    /// ([`Template::waits`]).
+    /// Calls a hook. Waits where the component does ([`Template::waits`]), and lets others
+    /// have their turn when it runs for longer than a tick.
     pub(crate) async fn call<P, R>(
         &mut self,
         template: &Template,
@@ -240,14 +250,8 @@ impl Instance {
         R: Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
-        let deadline = template.engine.ticks(template.budget(hook));
-        self.store.set_epoch_deadline(deadline);
-        let returned = if template.waits {
-            function.call_async(&mut self.store, params).await
-        } else {
-            function.call(&mut self.store, params)
-        };
-        match returned {
+        template.give_time(&mut self.store, hook);
+        match function.call_async(&mut self.store, params).await {
             Ok((Ok(result),)) => Ok(result),
             Ok((Err(text),)) => Err(template.error(CallErrorKind::Refused, hook, &text)),
             Err(error) => Err(template.failed(hook, self.store.data(), &error)),

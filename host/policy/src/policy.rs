@@ -108,8 +108,8 @@ impl Policy {
         self.0.pool.in_use()
     }
 
-    /// Can its calls wait for a capability? Those of other policies run to their end
-    /// when they are first polled, unless all instances are in use.
+    /// Can its calls wait for a capability? Those of other policies run to their end when
+    /// they are first polled, unless all instances are in use or they take milliseconds.
     pub fn waits(&self) -> bool {
         self.0.template.waits
     }

@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) arena: Arena,
     pub(crate) call: Call,
     pub(crate) recorder: Recorder,
+    /// How many more ticks the call may run for.
+    pub(crate) ticks_left: u64,
 }
 
 impl State {
@@ -73,6 +75,7 @@ impl State {
             arena: Arena::default(),
             call: Call::default(),
             recorder: Recorder::default(),
+            ticks_left: 0,
         }
     }
 

@@ -51,8 +51,8 @@ pub(crate) fn decide_now(
 }
 
 /// A decision that is remembered, or that the guest makes when it is first polled: it does,
-/// unless it waits for Redis or all instances are in use; then it is asked again, and
-/// waited for.
+/// unless it waits for Redis, takes milliseconds or all instances are in use; then it is
+/// asked again, and waited for.
 fn at_once(
     slot: &PolicySlot,
     policy: &Policy,

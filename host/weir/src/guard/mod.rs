@@ -1,5 +1,5 @@
 //! Takes a version back that misbehaves, and tries it again later: an error budget, with
-//! quarantine. Looks once a second.
+//! quarantine. Looks four times a second.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ mod budget;
 use budget::{Broken, Budget, Counts};
 
 /// How often the versions are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 /// The percentage of clients or calls that a version in quarantine is tried again with.
 const PROBE: u8 = 10;
 /// The longest wait before another try.
