@@ -2,6 +2,7 @@
 
 mod compress;
 mod memory;
+mod neighbour;
 mod paused;
 mod percent;
 mod purge;
@@ -15,7 +16,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "weir-measure", about = "The tiers, measured.")]
+#[command(name = "weir-measure", about = "The tiers and the policies, measured.")]
 struct Cli {
     #[command(subcommand)]
     what: What,
@@ -35,6 +36,8 @@ enum What {
     Restart(restart::Options),
     /// Hits in memory while Redis is frozen, beside those while it is well.
     Paused(paused::Options),
+    /// What a policy that misbehaves costs the other routes.
+    Neighbour(neighbour::Options),
 }
 
 #[tokio::main]
@@ -46,5 +49,6 @@ async fn main() -> Result<()> {
         What::Compress(options) => compress::run(&options).await,
         What::Restart(options) => restart::run(&options).await,
         What::Paused(options) => paused::run(&options).await,
+        What::Neighbour(options) => neighbour::run(&options).await,
     }
 }

@@ -1,0 +1,129 @@
+//! What a policy that misbehaves costs the other routes: hits on a route without a policy, while
+//! another route's policy does one misdeed on every call, beside the same load on a policy that
+//! behaves well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use weir_tests::{Config, Scratch, guests};
+
+use super::site::{self, Site};
+use super::{percent, steady};
+
+/// What `weir-measure neighbour` takes.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Misdeeds of `plugins/misbehaving`.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "endless-loop,endless-host-calls,memory-growth,deep-recursion,huge-reply,leak-handles,trap-on-request,endless-loop-on-response"
+    )]
+    misdeeds: Vec<String>,
+    /// Requests a second on the other route.
+    #[arg(long, default_value_t = 4_000)]
+    rate: u32,
+    /// Requests a second on the route that misbehaves.
+    #[arg(long, default_value_t = 200)]
+    bad_rate: u32,
+    /// Objects on the other route.
+    #[arg(long, default_value_t = 100)]
+    objects: u64,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Pairs of runs for each misdeed, one after the other.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let site = Site::start(1_024).await?;
+    println!(
+        "| misdeed | p99 beside a good policy | p99 beside it | ratio, median | its requests that failed |\n|---|---|---|---|---|"
+    );
+    for misdeed in &options.misdeeds {
+        let (mut ratios, mut well, mut ill, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for _ in 0..options.pairs {
+            let good = half(&site, "nothing", options).await?;
+            let bad = half(&site, misdeed, options).await?;
+            #[expect(clippy::cast_precision_loss, reason = "microseconds, for a ratio")]
+            ratios.push(bad.0 as f64 / good.0.max(1) as f64);
+            well.push(good.0);
+            ill.push(bad.0);
+            failed += good.1 + bad.1;
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "| {misdeed} | {} µs | {} µs | {:.2} | {failed} |",
+            percent::of(well, 50),
+            percent::of(ill, 50),
+            ratios[ratios.len() / 2]
+        );
+        ensure!(
+            failed == 0,
+            "{failed} requests of the route with {misdeed} failed"
+        );
+    }
+    Ok(())
+}
+
+/// The p99 on the other route, in microseconds, and how many requests of this one failed.
+async fn half(site: &Site, misdeed: &str, options: &Options) -> Result<(u64, u64)> {
+    let node = Config::whole(
+        "listen = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+         [upstreams.o]\nservers = [\"{origin}\"]\n\
+         [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n\
+         config = { misbehave = \"{misdeed}\" }\n\
+         [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\n\
+         [[routes]]\npath = \"/bad/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n",
+    )
+    .set("origin", site.url())
+    .set("misdeed", misdeed)
+    .file("component", &guests().misbehaving())
+    .start()
+    .await;
+    site::fill(node.port(), 0..options.objects).await?;
+    let (ended, failed) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let bad = tokio::spawn(load(
+        node.url("/bad/"),
+        options.bad_rate,
+        Arc::clone(&ended),
+        Arc::clone(&failed),
+    ));
+    let dir = Scratch::new();
+    let (rate, seconds) = (options.rate, options.seconds);
+    let latencies = steady::run(node.port(), options.objects, 8, rate, seconds, dir.path()).await;
+    ended.store(true, Relaxed);
+    bad.await?;
+    Ok((percent::of(latencies?, 99), failed.load(Relaxed)))
+}
+
+/// Requests at a steady rate, whether or not those before have been answered.
+async fn load(url: String, rate: u32, ended: Arc<AtomicBool>, failed: Arc<AtomicU64>) {
+    let client = reqwest::Client::new();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0_u64.. {
+        ticks.tick().await;
+        if ended.load(Relaxed) {
+            break;
+        }
+        while running.try_join_next().is_some() {}
+        let (client, url) = (client.clone(), format!("{url}{}", number % 100));
+        let failed = Arc::clone(&failed);
+        running.spawn(async move {
+            let answer = client.get(url).send().await;
+            if !answer.is_ok_and(|answer| answer.status() == 200) {
+                failed.fetch_add(1, Relaxed);
+            }
+        });
+    }
+    running.join_all().await;
+}
