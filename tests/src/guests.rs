@@ -15,7 +15,7 @@ pub struct Guests {
 }
 
 /// The folders under `plugins/` that are built.
-const BUILT: [&str; 4] = ["charity", "static-site", "graphql", "misbehaving"];
+const BUILT: [&str; 5] = ["charity", "static-site", "graphql", "misbehaving", "probe"];
 
 impl Guests {
     /// The reference policy of the charity system.
@@ -31,6 +31,11 @@ impl Guests {
     /// The policy for queries in a request's content.
     pub fn graphql(&self) -> PathBuf {
         self.dir.join("graphql.wasm")
+    }
+
+    /// The policy whose settings say what it reads, keys and changes.
+    pub fn probe(&self) -> PathBuf {
+        self.dir.join("probe.wasm")
     }
 
     /// The policy that does, on request, everything a policy must not.

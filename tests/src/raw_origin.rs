@@ -127,12 +127,16 @@ async fn connection(stream: TcpStream, got: Arc<Mutex<Got>>, early: Early) {
         };
         let head = String::from_utf8_lossy(&head).trim_end().to_owned();
         let early = early(&head);
+        let is_last = !early.is_empty() && !early.starts_with(b"HTTP/1.1 1");
+        if is_last {
+            // Before its client can know of it.
+            got.lock().heads.push(head.clone());
+        }
         if peer.stream.write_all(&early).await.is_err() {
             return;
         }
-        if !early.is_empty() && !early.starts_with(b"HTTP/1.1 1") {
+        if is_last {
             // That was the response. Whatever is still to come is not wanted.
-            got.lock().heads.push(head);
             return;
         }
         let request = match framing(&head) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::input::{Input, Part};
+use crate::shape::{Shape, ShapeCell};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +67,33 @@ pub struct Lookup {
     /// Header fields of the request to the origin, at most 64: replaced by one value,
     /// or removed.
     pub origin_headers: Vec<(HeaderName, Option<Vec<Part>>)>,
+    pub(crate) shape: ShapeCell,
 }
 
 impl Lookup {
     /// Whether the key names the digest of the request's content.
     pub fn keys_content(&self) -> bool {
         self.key.contains(&Part::Input(Input::BodyDigest))
+    }
+
+    /// The inputs that the key names.
+    pub fn inputs(&self) -> impl Iterator<Item = &Input> + Clone {
+        self.key.iter().filter_map(|part| match part {
+            Part::Input(input) => Some(input),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The parts that the changes of the origin's request are made of.
+    pub fn origin_parts(&self) -> impl Iterator<Item = &Part> {
+        let headers = self.origin_headers.iter();
+        let values = headers.filter_map(|(_, value)| value.as_ref()).flatten();
+        self.origin_target.iter().flatten().chain(values)
+    }
+
+    /// All that it says besides the values in its key.
+    pub fn shape(&self) -> &Shape {
+        self.shape.of(self)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::bounds;
 use crate::decision::{Decision, Lookup, Pass, Reply};
 use crate::error::Fault;
 use crate::input::Part;
+use crate::shape::ShapeCell;
 use crate::state::State;
 
 impl State {
@@ -61,6 +62,7 @@ impl wit::HostLookup for State {
             note: Bytes::new(),
             origin_target: None,
             origin_headers: Vec::new(),
+            shape: ShapeCell::default(),
         })))?;
         Ok(Resource::new_own(rep))
     }

@@ -36,6 +36,7 @@ mod pool;
 mod query;
 mod reads;
 mod request;
+mod shape;
 mod state;
 mod stats;
 #[cfg(test)]
@@ -60,4 +61,5 @@ pub use policy::Policy;
 pub use query::percent_decode;
 pub use reads::{Answer, Read, ReadInput, Reads, Record};
 pub use request::{RequestHead, Scheme};
+pub use shape::Shape;
 pub use stats::{Hook, HookStats, PolicyStats};

@@ -118,6 +118,27 @@ impl Memo {
         }
     }
 
+    /// What the remembered decision for a request rests on, in the order it was read.
+    /// Nothing where none is remembered.
+    pub(crate) fn inputs(&self, head: &RequestHead) -> Vec<ReadInput> {
+        let tree = self.tree.read();
+        let mut inputs = Vec::new();
+        let mut at = 0;
+        loop {
+            match tree.nodes.get(at) {
+                Some(Node::Branch { input, edges }) => {
+                    inputs.push(input.clone());
+                    match edges.get(&input.answer(head)) {
+                        Some(next) => at = *next,
+                        None => return Vec::new(),
+                    }
+                }
+                Some(Node::Leaf { .. }) => return inputs,
+                None => return Vec::new(),
+            }
+        }
+    }
+
     /// Remembers nothing from now on: the policy depends on more than it reads.
     pub(crate) fn turn_off(&self) {
         self.off.store(true, Ordering::Release);

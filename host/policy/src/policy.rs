@@ -13,7 +13,7 @@ use crate::instance::{HookFunc, Hooks, Instance, Template};
 use crate::limits::Limits;
 use crate::memo::{Memo, Recall};
 use crate::pool::Pool;
-use crate::reads::{Reads, Record};
+use crate::reads::{ReadInput, Reads, Record};
 use crate::request::RequestHead;
 use crate::state::{Call, Event, State};
 use crate::stats::{Hook, PolicyStats};
@@ -117,6 +117,11 @@ impl Policy {
     /// The remembered decision for a request, if there is one.
     pub fn recall(&self, request: &RequestHead) -> Option<Decision> {
         self.0.memo.serve(request)
+    }
+
+    /// What the remembered decision for a request rests on; nothing where none is.
+    pub fn inputs_of(&self, request: &RequestHead) -> Vec<ReadInput> {
+        self.0.memo.inputs(request)
     }
 
     /// Lets its idle instances go: it is kept, but not in force any more.

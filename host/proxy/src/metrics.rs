@@ -106,6 +106,12 @@ struct CertificateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnkeyedLabels {
+    route: String,
+    check: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: String,
 }
@@ -243,6 +249,7 @@ pub struct Metrics {
     policy_errors: Family<PolicyErrorLabels, Counter>,
     policy_answers: Family<PolicyAnswerLabels, Counter>,
     not_stored: Family<ReasonLabel, Counter>,
+    unkeyed: Family<UnkeyedLabels, Counter>,
     refused: Family<ReasonLabel, Counter>,
     invalidations: Counter,
     fills: Gauge<i64, std::sync::atomic::AtomicI64>,
@@ -268,6 +275,7 @@ impl Default for Metrics {
             policy_errors: Family::default(),
             policy_answers: Family::default(),
             not_stored: Family::default(),
+            unkeyed: Family::default(),
             refused: Family::default(),
             invalidations: Counter::default(),
             fills: Gauge::default(),
@@ -343,6 +351,11 @@ impl Default for Metrics {
             "not_stored",
             "Responses that were to be stored and were not, by reason",
             this.not_stored.clone(),
+        );
+        registry.register(
+            "unkeyed_inputs",
+            "Stored responses that may vary with something that neither key nor Vary names",
+            this.unkeyed.clone(),
         );
         registry.register(
             "refused",
@@ -526,6 +539,16 @@ impl Metrics {
         self.not_stored
             .get_or_create(&ReasonLabel {
                 reason: reason.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts something that a stored response may vary with and no key says.
+    pub(crate) fn unkeyed(&self, route: &str, check: &'static str) {
+        self.unkeyed
+            .get_or_create(&UnkeyedLabels {
+                route: route.to_owned(),
+                check,
             })
             .inc();
     }

@@ -14,6 +14,7 @@ use weir_store::{Clock, Fills, Marks, MemoryTier, SecondTier};
 use crate::compress::Compressor;
 use crate::generation::{Generation, GenerationError, PolicySlot};
 use crate::metrics::Metrics;
+use crate::pipeline::unkeyed::Unkeyed;
 use crate::settings::{CacheSettings, RouteSettings};
 use crate::tunnels::Tunnels;
 use crate::upstream::Upstream;
@@ -52,6 +53,7 @@ pub struct Node {
     pub(crate) refreshing: Marks,
     pub(crate) cache: CacheSettings,
     pub(crate) compressor: Compressor,
+    pub(crate) unkeyed: Unkeyed,
     generation: ArcSwap<Generation>,
     metrics: Metrics,
     tunnels: Arc<Tunnels>,
@@ -87,6 +89,7 @@ impl Node {
             log: parts.log,
             cache: parts.cache,
             compressor: Compressor::new(&metrics),
+            unkeyed: Unkeyed::default(),
             generation: ArcSwap::from_pointee(empty),
             tunnels: Tunnels::new(&metrics),
             metrics,

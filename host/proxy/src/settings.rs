@@ -122,6 +122,8 @@ pub struct RouteSettings {
     pub shed_above: usize,
     /// One object for all hosts of the route.
     pub shared: bool,
+    /// The origin sees of a request that is looked up only what its key says.
+    pub sealed: bool,
     /// A response with Set-Cookie may be stored when it is explicitly fresh.
     pub store_set_cookie: bool,
     /// Protocols that connections may be upgraded to, whatever their case.

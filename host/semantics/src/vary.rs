@@ -82,6 +82,19 @@ impl VaryRule {
         self
     }
 
+    /// Without the fields: for one that was made of nothing but its key, so that it is the
+    /// same for all requests with that key. Its codings still count.
+    #[must_use]
+    pub fn without_fields(self) -> Self {
+        match self {
+            Self::Star => Self::Star,
+            Self::Fields(fields) => Self::Fields(VaryFields {
+                codings: fields.codings,
+                ..VaryFields::default()
+            }),
+        }
+    }
+
     /// The values by which `request` selected this response; `None` for [`VaryRule::Star`].
     pub fn select(&self, request: &HeaderMap) -> Option<VaryKey> {
         match self {

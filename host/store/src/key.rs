@@ -95,6 +95,16 @@ impl Key {
         self.split().1
     }
 
+    /// The name as the policy knows it: without the digest that a sealed route adds. A purge
+    /// of it means all keys that differ in nothing else.
+    pub fn unsealed_name(&self) -> &str {
+        let name = self.name();
+        match name.rsplit_once(builder::SEAL) {
+            Some((unsealed, _)) if !name.starts_with('/') => unsealed,
+            _ => name,
+        }
+    }
+
     /// Origin and name. What stands in a name is escaped: the first `|` is the one between.
     fn split(&self) -> (Option<&str>, &str) {
         match self.text.split_once('|') {

@@ -163,6 +163,12 @@ fn print(explanation: &Explanation) {
         line("key", key);
         line("", &format!("from {}", explanation.key_parts.join(", ")));
     }
+    if explanation.sealed {
+        line("sealed", "the origin sees only what the key says");
+    }
+    for text in &explanation.unkeyed {
+        line("warning", text);
+    }
     if !explanation.tags.is_empty() {
         line("tags", &explanation.tags.join(" "));
     }

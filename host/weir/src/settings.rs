@@ -198,6 +198,7 @@ pub(crate) fn route(route: &config::Route) -> RouteSettings {
         },
         shed_above: route.shed_above,
         shared: route.shared,
+        sealed: route.sealed,
         store_set_cookie: route.store_set_cookie,
         upgrades: route.upgrades.clone(),
         upgrade_idle_timeout: route.upgrade_idle_timeout,

@@ -149,6 +149,8 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
         .filter(|adjustment| {
             delimited
                 && !details.retrieves
+                // What came with a change is in no key.
+                && !call.route.settings.sealed
                 && (adjustment.write_through || answers_get(call, &response))
         })
         .zip(plan)
@@ -219,7 +221,7 @@ async fn adjust(
         &details.note,
     );
     decide::count_response(call);
-    let called = store::adjustment_of(call, decider, info).await;
+    let called = store::adjustment_of(call, &call.head, decider, info).await;
     *response.headers_mut() = Arc::unwrap_or_clone(headers);
     called
         .inspect_err(|error| {
@@ -252,7 +254,9 @@ async fn purge(
             .filter_map(|uri| invalidate::shared_key(call, uri));
         selectors.extend(keys.map(Selector::new));
         if let Some(plan) = plan {
-            selectors.push(Selector::new(Target::Key(plan.key.name().to_owned())));
+            selectors.push(Selector::new(Target::Key(
+                plan.key.unsealed_name().to_owned(),
+            )));
         }
         // RFC 9875 section 3.
         selectors.extend(

@@ -20,6 +20,7 @@ use super::invalidate;
 use super::notes::{self, Cost};
 use super::plan::{Decider, Plan};
 use super::store::{self, Judged, Received};
+use super::unkeyed;
 use crate::compress;
 use crate::generation::Route;
 use crate::node::Node;
@@ -77,6 +78,11 @@ pub struct Explanation {
     pub key_parts: Vec<String>,
     /// Tags known before the response.
     pub tags: Vec<String>,
+    /// Whether the origin would see only what the key says.
+    pub sealed: bool,
+    /// What the stored response may depend on although no key says so: by this request, and
+    /// as live traffic has shown.
+    pub unkeyed: Vec<String>,
     /// What would be done with the origin's response, where one was assumed.
     pub response: Option<Outcome>,
     /// What this node's memory holds under the key; absent offline and for other
@@ -185,8 +191,8 @@ impl Node {
             explanation.reason = Some(super::AMBIGUOUS.to_owned());
             return Ok(explanation);
         }
-        let plan = self.decide_aloud(route, &head, &mut explanation).await;
-        if let Some(plan) = plan {
+        let decided = self.decide_aloud(route, &head, &mut explanation).await;
+        if let Some((plan, reads)) = decided {
             let now = self.clock.now();
             explanation.tags = plan.tags.iter().map(str::to_owned).collect();
             let found = find_in_memory(self, route, plan.key.as_str(), &head, now);
@@ -197,6 +203,8 @@ impl Node {
                 Found::Nothing => None,
             };
             explanation.key = Some(plan.key.to_string());
+            let fields = assumed.as_ref().map(|assumed| &assumed.headers);
+            explanation.unkeyed = unkeyed::explained(self, route, &head, &plan, &reads, fields);
             if let Some(assumed) = assumed {
                 let call = Call {
                     node: Arc::clone(self),
@@ -218,11 +226,11 @@ impl Node {
         route: &Route,
         head: &Arc<RequestHead>,
         explanation: &mut Explanation,
-    ) -> Option<Plan> {
+    ) -> Option<(Plan, Vec<ReadInput>)> {
         let Some(slot) = &route.policy else {
             explanation.decision = "lookup";
             explanation.key_parts = vec!["target".to_owned()];
-            return Plan::plain(route, head).ok();
+            return Some((Plan::plain(route, head).ok()?, Vec::new()));
         };
         explanation.policy = Some(slot.label.to_string());
         let began = Instant::now();
@@ -276,7 +284,10 @@ impl Node {
                     explanation.key_parts.extend(added.map(str::to_owned));
                 }
                 match Plan::of_policy(route, head, &lookup, decider) {
-                    Ok(plan) => Some(plan),
+                    Ok(plan) => {
+                        let reads = reads.list.into_iter().map(|read| read.input);
+                        Some((plan, reads.collect()))
+                    }
                     Err(error) => {
                         explanation.decision = "pass";
                         explanation.reason = Some(error.to_string());
@@ -373,6 +384,8 @@ fn frame(route: &Route, head: &RequestHead) -> Explanation {
         key: None,
         key_parts: Vec::new(),
         tags: Vec::new(),
+        sealed: route.settings.sealed,
+        unkeyed: Vec::new(),
         response: None,
         stored: None,
     }

@@ -121,7 +121,12 @@ impl Filling {
         }
         // Hard-purged since it was looked up: no base of anything any more.
         base = base.filter(|object| self.call.node.log.verdict(object) != Verdict::Dead);
-        let request = origin::fetch(&self.call.head, &self.plan, base.as_deref());
+        let request = origin::fetch(
+            &self.call.route,
+            &self.call.head,
+            &self.plan,
+            base.as_deref(),
+        );
         let node = Arc::clone(&self.call.node);
         let request_time = node.clock.now();
         node.metrics().origin_request();
@@ -180,7 +185,7 @@ impl Filling {
     /// another one): asked again, without conditions.
     async fn fetched_whole(mut self, obligation: Obligation, lease: Option<Lease>) {
         let node = Arc::clone(&self.call.node);
-        let request = origin::fetch(&self.call.head, &self.plan, None);
+        let request = origin::fetch(&self.call.route, &self.call.head, &self.plan, None);
         let request_time = node.clock.now();
         node.metrics().origin_request();
         let response = match self
@@ -300,7 +305,7 @@ impl Filling {
                 // since the 304 may have made it private, to no other.
                 let node = Arc::clone(&self.call.node);
                 node.metrics().not_stored(&reason);
-                let selector = Selector::new(Target::Key(self.plan.key.name().to_owned()));
+                let selector = Selector::new(Target::Key(self.plan.key.unsealed_name().to_owned()));
                 node.invalidate(&[selector]).await;
                 let mut parts = base.to_parts();
                 parts.headers = StoredHeaders::from_map(&headers);

@@ -38,7 +38,7 @@ pub fn plain_key(head: &RequestHead) -> Option<Key> {
 #[must_use]
 pub fn policy_key(head: &RequestHead, namespace: &str, parts: &[Part]) -> Option<Key> {
     let mut builder = KeyBuilder::new();
-    keys::policy_key(&mut builder, false, head, namespace, parts).ok()?;
+    keys::unsealed_key(&mut builder, false, head, namespace, parts).ok()?;
     builder.key().ok()
 }
 

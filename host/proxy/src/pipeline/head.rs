@@ -82,7 +82,7 @@ async fn update<B>(
     if !head_agrees(&headers, response.headers(), object.body.len() as u64) {
         if says_something(response.headers()) {
             // In all tiers and on all nodes: whoever has it has what is outdated.
-            let selector = Selector::new(Target::Key(plan.key.name().to_owned()));
+            let selector = Selector::new(Target::Key(plan.key.unsealed_name().to_owned()));
             node.invalidate(&[selector]).await;
         }
         return;

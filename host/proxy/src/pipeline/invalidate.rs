@@ -61,14 +61,12 @@ impl Node {
         let (route, head) = super::matched(&generation, head)?;
         let mut builder = KeyBuilder::new();
         match decide(self, route, &head, self.clock.now()).await {
-            Decided::Lookup(lookup, _) => keys::policy_key(
-                &mut builder,
-                keys::is_shared(route),
-                &head,
-                &lookup.namespace,
-                &lookup.key,
-            )
-            .ok()?,
+            Decided::Lookup(lookup, _) => {
+                // Without a seal: all that have the values, whatever they are values of.
+                let shared = keys::is_shared(route);
+                let (namespace, parts) = (&lookup.namespace, &lookup.key);
+                keys::unsealed_key(&mut builder, shared, &head, namespace, parts).ok()?;
+            }
             Decided::Plain => keys::plain_key(&mut builder, keys::is_shared(route), &head).ok()?,
             Decided::Pass { .. } | Decided::Respond(..) | Decided::Failed(_) => return None,
         }

@@ -3,14 +3,15 @@
 
 use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
 use http::uri::PathAndQuery;
-use weir_policy::{Input, Part, RequestHead, Values};
+use weir_policy::{Input, Lookup, Part, RequestHead, Values};
 use weir_store::{Key, KeyBuilder, KeyError};
 
+use super::seal;
 use crate::generation::Route;
 
 /// What says how the content is to be read: with the content, it is what a QUERY asks
 /// (RFC 10008 section 2.7).
-const OF_CONTENT: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
+pub(super) const OF_CONTENT: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,21 @@ pub(crate) enum NoKey {
 
 /// Writes the key of a lookup into `builder`.
 pub(crate) fn policy_key(
+    builder: &mut KeyBuilder,
+    route: &Route,
+    head: &RequestHead,
+    lookup: &Lookup,
+) -> Result<(), NoKey> {
+    let shared = is_shared(route);
+    unsealed_key(builder, shared, head, &lookup.namespace, &lookup.key)?;
+    if route.settings.sealed {
+        seal::end_key(builder, route, head, lookup);
+    }
+    Ok(())
+}
+
+/// The same on a route that is not sealed.
+pub(super) fn unsealed_key(
     builder: &mut KeyBuilder,
     shared: bool,
     head: &RequestHead,

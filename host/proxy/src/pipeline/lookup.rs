@@ -42,7 +42,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
     // Only the origin knows what the client means to be sure of (RFC 9110 section 13.2.2).
     if serve::has_preconditions(&call.head.headers) {
         return match call.head.method {
-            Method::HEAD => {
+            Method::HEAD if plan.sealed.is_none() => {
                 let forwarded = head::forwarded(call, &plan, Fwd::Bypass, "precondition");
                 forwarded.await.answer
             }
@@ -91,11 +91,16 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
             &plan,
         );
     }
+    // A sealed request is one for the whole, whatever its client asked for.
+    let is_sealed = plan.sealed.is_some();
     // A HEAD brings no body to store; a part is not worth fetching the whole for.
-    if call.head.method == Method::HEAD && base.as_deref().is_none_or(head::has_no_validator) {
+    if !is_sealed
+        && call.head.method == Method::HEAD
+        && base.as_deref().is_none_or(head::has_no_validator)
+    {
         return forward_head(call, &plan, base.as_deref(), fwd).await;
     }
-    if base.is_none() && call.head.headers.contains_key(RANGE) {
+    if !is_sealed && base.is_none() && call.head.headers.contains_key(RANGE) {
         return looked_up(ranged::fetch(call, Arc::clone(&plan), fwd).await, &plan);
     }
     let _permit = match shed(call, redis_out) {

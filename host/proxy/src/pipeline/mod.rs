@@ -22,10 +22,12 @@ pub(crate) mod notes;
 mod origin;
 mod plan;
 mod ranged;
+mod seal;
 mod serve;
 mod shadow;
 mod store;
 mod stored;
+pub(crate) mod unkeyed;
 mod upgrade;
 
 use std::cell::RefCell;
@@ -208,13 +210,7 @@ impl Node {
         };
         let found = KEY.with_borrow_mut(|builder| {
             match decided {
-                Decided::Lookup(lookup, _) => keys::policy_key(
-                    builder,
-                    keys::is_shared(route),
-                    head,
-                    &lookup.namespace,
-                    &lookup.key,
-                ),
+                Decided::Lookup(lookup, _) => keys::policy_key(builder, route, head, lookup),
                 _ => keys::plain_key(builder, keys::is_shared(route), head),
             }
             .ok()?;
@@ -403,6 +399,12 @@ async fn dispatch(call: &Call, plan: Plan, body: content::Body) -> Answer {
 /// A decision that cannot be carried out is forwarded: passing is always safe.
 async fn unplanned(call: &Call, body: content::Body, error: &plan::PlanError) -> Answer {
     tracing::warn!(route = %call.route.label, %error, "a request was passed: its key cannot be made");
+    if let plan::PlanError::NoPath = error
+        && let Some(slot) = &call.route.policy
+    {
+        let metrics = call.node.metrics();
+        metrics.policy_error(slot.current.name(), "on-request", "sealed-path");
+    }
     let body = match body {
         content::Body::Left(body) => {
             return forward::pass(call, body, "no-key", Bytes::new(), None).await;

@@ -11,8 +11,9 @@ use weir_semantics::{
 };
 use weir_store::Object;
 
-use super::max_forwards;
 use super::plan::Plan;
+use super::{max_forwards, seal};
+use crate::generation::Route;
 use crate::upstream::OriginRequest;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -67,9 +68,17 @@ pub(crate) fn forwarded(head: &RequestHead, plan: Option<&Plan>) -> OriginReques
 /// conditional when there is one to confirm; or what the client sent, where its content is
 /// in the key. A POST is never conditional, since its conditions are about what it would
 /// change (RFC 9110 section 13.2.1). Of Accept-Encoding it says no more than the key of the
-/// variant will.
-pub(crate) fn fetch(head: &RequestHead, plan: &Plan, base: Option<&Object>) -> OriginRequest {
-    let mut headers = end_to_end(head);
+/// variant will. On a sealed route it is what the key says.
+pub(crate) fn fetch(
+    route: &Route,
+    asked: &RequestHead,
+    plan: &Plan,
+    base: Option<&Object>,
+) -> OriginRequest {
+    let (head, mut headers) = match &plan.sealed {
+        Some(sealed) => (&**sealed, seal::to_origin(route, sealed, asked)),
+        None => (asked, end_to_end(asked)),
+    };
     strip_conditions(&mut headers);
     normalise_accept_encoding(&mut headers);
     for name in &OF_THE_METHOD {
@@ -107,10 +116,22 @@ fn end_to_end(head: &RequestHead) -> HeaderMap {
     if let Ok(host) = HeaderValue::from_str(&head.host) {
         headers.insert(HOST, host);
     }
+    strip_target(&mut headers);
+    append_list(&mut headers, X_FORWARDED_FOR, &head.client.to_string());
+    say_target(&mut headers, head);
+    add_via(&mut headers, Version::HTTP_11);
+    headers
+}
+
+/// Takes out what says another target than the request has.
+pub(super) fn strip_target(headers: &mut HeaderMap) {
     for name in &OF_THE_TARGET {
         headers.remove(name);
     }
-    append_list(&mut headers, X_FORWARDED_FOR, &head.client.to_string());
+}
+
+/// Says by which scheme and host the client came.
+pub(super) fn say_target(headers: &mut HeaderMap, head: &RequestHead) {
     headers.insert(
         X_FORWARDED_PROTO,
         HeaderValue::from_static(head.scheme.as_str()),
@@ -118,8 +139,6 @@ fn end_to_end(head: &RequestHead) -> HeaderMap {
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    add_via(&mut headers, Version::HTTP_11);
-    headers
 }
 
 /// RFC 9110 section 7.6.3.

@@ -10,6 +10,7 @@ use weir_store::{Key, KeyBuilder, KeyError, Tags, TagsError};
 
 use super::keys::{self, NoKey};
 use super::origin::target_from;
+use super::seal;
 use crate::generation::Route;
 
 /// Who answers for a decision: the policy whose `on-response` is called, if any.
@@ -58,6 +59,10 @@ pub(crate) struct Plan {
     pub origin_target: Option<PathAndQuery>,
     /// Header fields replaced or removed on the way to the origin.
     pub origin_headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// On a sealed route: the request as the key has it.
+    pub sealed: Option<Arc<RequestHead>>,
+    /// What the policy decided.
+    pub lookup: Option<Arc<Lookup>>,
     /// Whose `on-response` is called.
     pub decider: Option<Decider>,
 }
@@ -75,6 +80,10 @@ pub(crate) enum PlanError {
     Target(String),
     #[error("the policy's value for {0} is not a legal field value")]
     Header(HeaderName),
+    #[error(
+        "the route is sealed, and neither its key nor an origin target says the path: name the path or all parameters of the route's pattern in the key, or set the origin's target"
+    )]
+    NoPath,
 }
 
 impl Plan {
@@ -89,6 +98,8 @@ impl Plan {
             note: Bytes::new(),
             origin_target: None,
             origin_headers: Vec::new(),
+            sealed: None,
+            lookup: None,
             decider: None,
         })
     }
@@ -97,17 +108,11 @@ impl Plan {
     pub(crate) fn of_policy(
         route: &Route,
         head: &RequestHead,
-        lookup: &Lookup,
+        lookup: &Arc<Lookup>,
         decider: Decider,
     ) -> Result<Self, PlanError> {
         let mut builder = KeyBuilder::new();
-        keys::policy_key(
-            &mut builder,
-            keys::is_shared(route),
-            head,
-            &lookup.namespace,
-            &lookup.key,
-        )?;
+        keys::policy_key(&mut builder, route, head, lookup)?;
         let origin_target = lookup
             .origin_target
             .as_ref()
@@ -130,9 +135,23 @@ impl Plan {
                 Ok((name.clone(), value))
             })
             .collect::<Result<_, PlanError>>()?;
+        let mut url = keys::url_tag(head);
+        let mut sealed = None;
+        if route.settings.sealed {
+            let mut of_key = seal::head(route, head, lookup);
+            match &origin_target {
+                _ if of_key.says_path => url = keys::url_tag(&of_key.head),
+                // A purge finds the object by the URL that was asked for first.
+                Some(target) => of_key.head.target = target.clone(),
+                None => return Err(PlanError::NoPath),
+            }
+            sealed = Some(Arc::new(of_key.head));
+        }
         Ok(Self {
             key: builder.key()?,
-            url: keys::url_tag(head).into_boxed_str(),
+            url: url.into_boxed_str(),
+            sealed,
+            lookup: Some(Arc::clone(lookup)),
             tags: tags(&lookup.tags, head)?,
             note: lookup.note.clone(),
             origin_target,

@@ -37,10 +37,12 @@ pub(super) fn decision(
     });
 }
 
-/// Has the tried version judge a response too, if it is one of the sample.
+/// Has the tried version judge a response too, if it is one of the sample. `seen` is the
+/// request as the version in force saw it with the response.
 pub(super) fn response(
     slot: &PolicySlot,
     head: &Arc<RequestHead>,
+    seen: &Arc<RequestHead>,
     info: &ResponseInfo,
     live: &Adjustment,
     now: Timestamp,
@@ -51,7 +53,7 @@ pub(super) fn response(
     let Some(place) = trial.shadows() else {
         return;
     };
-    let (trial, head) = (Arc::clone(trial), Arc::clone(head));
+    let (trial, head, seen) = (Arc::clone(trial), Arc::clone(head), Arc::clone(seen));
     let (mut info, live) = (info.clone(), live.clone());
     tokio::spawn(async move {
         let _place = place;
@@ -62,7 +64,7 @@ pub(super) fn response(
             Ok(Decision::Respond(_)) => return,
             Err(error) => return trial.failed(&error),
         };
-        match trial.policy.on_response(&head, info, now.as_millis()).await {
+        match trial.policy.on_response(&seen, info, now.as_millis()).await {
             Ok(tried) => trial.compared(adjustments(&trial, &head, &live, &tried)),
             Err(error) => trial.failed(&error),
         }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::header::{DATE, HOST};
 use http::{HeaderMap, Method, StatusCode};
-use weir_policy::{Adjustment, CallError, Lifetime, ResponseInfo};
+use weir_policy::{Adjustment, CallError, Lifetime, RequestHead, ResponseInfo};
 use weir_semantics::{
-    Assessment, Exchange, Freshness, Refusal, Timestamp, VaryRule, assess, assess_overridden,
-    cache_groups, response_tags, strip_hop_by_hop,
+    Assessment, Exchange, Freshness, Refusal, RequestDirectives, Timestamp, VaryRule, assess,
+    assess_overridden, cache_groups, response_tags, strip_hop_by_hop,
 };
 use weir_store::fill::Head;
 use weir_store::log::Verdict;
@@ -23,6 +23,7 @@ use super::invalidate;
 use super::origin;
 use super::plan::{Decider, Plan};
 use super::shadow;
+use super::unkeyed;
 use crate::compress;
 use crate::node::Node;
 
@@ -73,7 +74,7 @@ pub(super) async fn judge(
         }
     };
     invalidate::selected(call, plan.decider.as_ref(), &adjustment.invalidate).await;
-    decide_storage(
+    let judged = decide_storage(
         call,
         plan,
         received,
@@ -81,7 +82,11 @@ pub(super) async fn judge(
         headers,
         &assessment,
         &adjustment,
-    )
+    );
+    if let Judged::Store(head) = &judged {
+        unkeyed::watch(call, plan, received.request_headers, head);
+    }
+    judged
 }
 
 /// RFC 9111's answer to a response to GET, and what the policy makes of it.
@@ -108,7 +113,8 @@ pub(super) async fn ask(
         headers,
         &plan.note,
     );
-    let adjustment = adjustment_of(call, decider, info).await?;
+    let seen = plan.sealed.as_ref().unwrap_or(&call.head);
+    let adjustment = adjustment_of(call, seen, decider, info).await?;
     Ok((assessment, adjustment))
 }
 
@@ -116,6 +122,7 @@ pub(super) async fn ask(
 /// that is tried in shadow would.
 pub(super) async fn adjustment_of(
     call: &Call,
+    seen: &Arc<RequestHead>,
     decider: &Decider,
     info: ResponseInfo,
 ) -> Result<Adjustment, CallError> {
@@ -125,12 +132,12 @@ pub(super) async fn adjustment_of(
     let kept = trial.is_some().then(|| info.clone());
     let called = decider
         .policy
-        .on_response(&call.head, info, call.now.as_millis())
+        .on_response(seen, info, call.now.as_millis())
         .await;
     match (&called, trial, slot, kept) {
         (Err(error), Some(trial), ..) if trial.label == decider.label => trial.failed(error),
         (Ok(live), _, Some(slot), Some(info)) => {
-            shadow::response(slot, &call.head, &info, live, call.now);
+            shadow::response(slot, &call.head, seen, &info, live, call.now);
         }
         _ => {}
     }
@@ -204,7 +211,15 @@ pub(super) fn decide_storage(
         Some(freshness) => freshness,
         None => return refuse("expired".into(), headers, None),
     };
+    // Of the client, which a sealed request does not repeat.
+    if plan.sealed.is_some() && RequestDirectives::parse(&call.head.headers).no_store {
+        return refuse(Refusal::RequestNoStore.as_str().into(), headers, None);
+    }
     let mut rule = VaryRule::parse(&headers);
+    // All that the origin saw of the request stands in the key.
+    if plan.sealed.is_some() {
+        rule = rule.without_fields();
+    }
     if status != StatusCode::OK {
         rule = rule.without_language();
     }

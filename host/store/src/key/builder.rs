@@ -7,7 +7,7 @@ use super::{Key, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 ///
 /// A part is escaped: `%`, `:`, `|`, `{`, `}`, `,`, `~`, space, control and non-ASCII
 /// bytes become `%XX`. An absent value is `~`, an empty one is empty, repeated ones
-/// are joined by `,`; a method begins with `~`. The target of a plain key keeps its `%XX` as sent; there the
+/// are joined by `,`; a method begins with `~`, a seal with `~=`. The target of a plain key keeps its `%XX` as sent; there the
 /// bytes that may not stand for themselves become `#XX`, `#` being the one character
 /// that no path or query can hold.
 #[derive(Debug, Default)]
@@ -114,6 +114,15 @@ impl KeyBuilder {
         self
     }
 
+    /// Ends the key of a sealed route with a digest of what the rest does not say of the
+    /// request: `~=DIGEST`. No other part can look like it, since no method has a `=`.
+    /// `digest` is hexadecimal.
+    pub fn sealed(&mut self, digest: &str) -> &mut Self {
+        self.text.push_str(SEAL);
+        escape(&mut self.text, digest.as_bytes(), '%', is_part_byte);
+        self
+    }
+
     /// The key so far: borrow it for a lookup.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -139,6 +148,9 @@ impl KeyBuilder {
         Ok(Key::from_checked(&self.text))
     }
 }
+
+/// What stands before the digest of a sealed key.
+pub(super) const SEAL: &str = ":~=";
 
 fn escape(text: &mut String, bytes: &[u8], mark: char, stands_for_itself: fn(u8) -> bool) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";

@@ -168,3 +168,19 @@ fn a_map_of_keys_is_asked_with_text() {
     let map = std::collections::HashMap::from([(key, 1)]);
     assert_eq!(map.get("http://a|n:1"), Some(&1));
 }
+
+#[test]
+fn a_seal_ends_a_key_and_is_left_out_of_the_name_that_a_policy_knows() {
+    let mut builder = KeyBuilder::new();
+    builder.shared().namespace("n").unwrap();
+    builder.part(b"~=a:~=b").method("POST").sealed("0f");
+    let key = builder.key().unwrap();
+    assert_eq!(key.name(), "n:%7E=a%3A%7E=b:~POST:~=0f");
+    assert_eq!(key.unsealed_name(), "n:%7E=a%3A%7E=b:~POST");
+    assert_eq!(Key::parse(key.as_str()).unwrap(), key);
+    // A plain key has none, whatever its target looks like.
+    let mut builder = KeyBuilder::new();
+    builder.shared().target(b"/a:~=0f").unwrap();
+    let plain = builder.key().unwrap();
+    assert_eq!(plain.unsealed_name(), plain.name());
+}

@@ -10,6 +10,8 @@ use crate::{Key, Object, Tags};
 pub(super) struct Subject<'a> {
     /// The key without its origin.
     pub(super) name: &'a str,
+    /// The same without its seal, where it has one.
+    unsealed: Option<&'a str>,
     namespace: Option<&'a str>,
     url: Cow<'a, str>,
     tags: &'a Tags,
@@ -26,6 +28,7 @@ impl<'a> Subject<'a> {
         });
         Self {
             name: key.name(),
+            unsealed: Some(key.unsealed_name()).filter(|name| name.len() < key.name().len()),
             namespace: key.namespace(),
             url: url.into(),
             tags,
@@ -55,6 +58,9 @@ impl<'a> Subject<'a> {
                 name(Kind::Namespace, namespace);
             }
             name(Kind::Key, self.name);
+            if let Some(unsealed) = self.unsealed {
+                name(Kind::Key, unsealed);
+            }
             if !scoped {
                 name(Kind::Url, &self.url);
             }

@@ -439,6 +439,8 @@ pub(crate) struct Route {
     pub(crate) shed_above: usize,
     /// Whether all hosts of the route share one object.
     pub(crate) shared: bool,
+    /// Whether the origin sees only what is in the key. It has a policy then.
+    pub(crate) sealed: bool,
     /// Whether an explicitly fresh response with Set-Cookie may be stored.
     pub(crate) store_set_cookie: bool,
     /// What connections may be upgraded to: none is HTTP or TLS.

@@ -379,7 +379,7 @@ table! {
         redis_down: RedisDown, = "memory-only";
         /// Concurrent fetches from the upstream with `redis_down = "shed"`.
         shed_above: u64, = 64, in 1..=1000000;
-        /// Whether the origin sees only what is in the key. Not built yet: `true` is refused.
+        /// Whether the origin sees of a request that is looked up only what is in its key (needs a policy).
         sealed: bool, = false;
         /// Whether all hosts of the route share one object.
         shared: bool, = false;

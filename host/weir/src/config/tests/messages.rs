@@ -31,7 +31,7 @@ fn all_errors_of_a_file_are_reported_in_its_order() {
             "6:11: upstreams.a.servers: an upstream needs at least one server",
             "8:9: routes[0].path: the path does not begin with `/`",
             "9:12: routes[0].upstream: there is no upstream named \"b\"",
-            "10:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
+            "10:10: routes[0].sealed: the route has no policy that could say what the origin may see",
         ]
     );
 }
@@ -327,11 +327,11 @@ fn each_mistake_has_its_message() {
         ),
         (
             "sealed = true",
-            "6:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
+            "6:10: routes[0].sealed: the route has no policy that could say what the origin may see",
         ),
         (
             &format!("sealed = true\non_policy_error = \"rfc9111\"\n{policy}"),
-            "6:10: routes[0].sealed: this version does not seal routes yet: the origin would see more of a request than what is in the key",
+            "7:19: routes[0].on_policy_error: on a sealed route nothing may be stored whose key no policy made",
         ),
         (
             "on_policy_error = \"503\"",

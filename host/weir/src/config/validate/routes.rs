@@ -46,7 +46,7 @@ pub(super) fn resolve(
                 ("policy", "policies"),
                 findings,
             );
-            check_sealed(route.value.sealed.as_ref(), findings);
+            check_sealed(&route.value, findings);
             check_policy(&route.value, policies, findings);
             resolve_one(route, &mut taken, findings)
         })
@@ -123,6 +123,7 @@ fn resolve_one(
         redis_down: value(&raw.redis_down)?,
         shed_above: to_usize(value(&raw.shed_above)?),
         shared: value(&raw.shared)?,
+        sealed: value(&raw.sealed)?,
         store_set_cookie: value(&raw.store_set_cookie)?,
         negative: raw.negative.map_or_else(Vec::new, |at| at.value.0),
         may_override,
@@ -328,14 +329,24 @@ fn refer<T>(
     );
 }
 
-/// Refuses what is not built: a route that is thought to be sealed and is not lets unkeyed
-/// input reach the origin.
-fn check_sealed(sealed: Option<&At<bool>>, findings: &mut Findings<'_>) {
-    if let Some(sealed) = sealed.filter(|sealed| sealed.value) {
+/// What a sealed route cannot do without, or with.
+fn check_sealed(route: &raw::Route, findings: &mut Findings<'_>) {
+    let Some(sealed) = route.sealed.as_ref().filter(|sealed| sealed.value) else {
+        return;
+    };
+    if route.policy.is_none() {
         findings.error(
             &sealed.place,
-            "this version does not seal routes yet: the origin would see more of a request than what is in the key",
-            "remove the line, and have the policy put into the key all that the response depends on",
+            "the route has no policy that could say what the origin may see",
+            "add policy = \"NAME\", whose keys the requests are made of, or remove sealed",
+        );
+    } else if let Some(on_error) = &route.on_policy_error
+        && on_error.value == OnPolicyError::Rfc9111
+    {
+        findings.error(
+            &on_error.place,
+            "on a sealed route nothing may be stored whose key no policy made",
+            "write on_policy_error = \"pass\", \"last-good\" or \"503\", or remove sealed",
         );
     }
 }
