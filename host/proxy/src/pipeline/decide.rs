@@ -18,7 +18,7 @@ use crate::trial::Trial;
 /// Decides without waiting; `None` when a policy has to be awaited.
 pub(crate) fn decide_now(
     node: &Node,
-    route: &Route,
+    route: &Arc<Route>,
     head: &Arc<RequestHead>,
     now: Timestamp,
 ) -> Option<Decided> {
@@ -73,7 +73,7 @@ fn at_once(
 /// Decides, waiting for the policy where it waits for Redis.
 pub(crate) async fn decide(
     node: &Node,
-    route: &Route,
+    route: &Arc<Route>,
     head: &Arc<RequestHead>,
     now: Timestamp,
 ) -> Decided {

@@ -15,7 +15,7 @@ use crate::trial::{Difference, DifferenceKind, Trial};
 /// Has the tried version decide a request too, if it is one of the sample.
 pub(super) fn decision(
     slot: &PolicySlot,
-    route: &Route,
+    route: &Arc<Route>,
     head: &Arc<RequestHead>,
     live: &Decision,
     now: Timestamp,
@@ -27,11 +27,11 @@ pub(super) fn decision(
         return;
     };
     let (trial, head, live) = (Arc::clone(trial), Arc::clone(head), live.clone());
-    let shared = keys::is_shared(route);
+    let route = Arc::clone(route);
     tokio::spawn(async move {
         let _place = place;
         match decide(&trial.policy, &head, now).await {
-            Ok(tried) => trial.compared(differences(shared, &head, &live, &tried)),
+            Ok(tried) => trial.compared(differences(&route, &head, &live, &tried)),
             Err(error) => trial.failed(&error),
         }
     });
@@ -115,7 +115,7 @@ async fn decide(
 /// In what two decisions about a request differ: in what comes of them, with all named
 /// inputs filled in.
 fn differences(
-    shared: bool,
+    route: &Route,
     head: &RequestHead,
     live: &Decision,
     tried: &Decision,
@@ -132,7 +132,7 @@ fn differences(
             let mut both = |kind, text: &dyn Fn(&Lookup) -> String| {
                 note(&mut found, kind, &subject, text(live), text(tried));
             };
-            both(DifferenceKind::Key, &|lookup| key(shared, head, lookup));
+            both(DifferenceKind::Key, &|lookup| key(route, head, lookup));
             both(DifferenceKind::Tags, &|lookup| tags(head, lookup));
             both(DifferenceKind::Origin, &|lookup| origin(head, lookup));
         }
@@ -164,9 +164,9 @@ fn outline(decision: &Decision) -> String {
     }
 }
 
-fn key(shared: bool, head: &RequestHead, lookup: &Lookup) -> String {
+fn key(route: &Route, head: &RequestHead, lookup: &Lookup) -> String {
     let mut builder = KeyBuilder::new();
-    let made = keys::policy_key(&mut builder, shared, head, &lookup.namespace, &lookup.key);
+    let made = keys::policy_key(&mut builder, route, head, lookup);
     match made {
         Ok(()) => builder.as_str().to_owned(),
         Err(error) => format!("none: {error}"),
