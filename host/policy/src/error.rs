@@ -41,9 +41,9 @@ pub enum LoadCause {
         /// The name to add to `grants`.
         capability: &'static str,
     },
-    /// The component imports WASI, which the host does not offer.
+    /// The component imports WASI in a version that the host does not know.
     #[error(
-        "the component imports `{import}`, and the host offers no WASI: build it for wasm32-unknown-unknown, or with all WASI features disabled"
+        "the component imports `{import}`, and of WASI the host knows 0.2 only: build it with a toolchain for WASI 0.2 (preview 2), for wasm32-unknown-unknown, or with all WASI features disabled"
     )]
     Wasi {
         /// The first such import.
@@ -161,6 +161,9 @@ pub(crate) enum Fault {
     /// A handle that is not valid in this call.
     #[error("{0}")]
     Handle(String),
+    /// Something of WASI that policies do not have.
+    #[error("{0}")]
+    Denied(String),
     /// The CPU limit.
     #[error("the CPU limit was reached")]
     Cpu,

@@ -146,7 +146,9 @@ impl Template {
             .call(self, Hook::Configure, hooks.configure, params)
             .await?;
         instance.configured_impurely = instance.store.data_mut().recorder.take().impure;
-        instance.store.data_mut().end();
+        let state = instance.store.data_mut();
+        state.wasi.started();
+        state.end();
         Ok(instance)
     }
 
@@ -158,7 +160,9 @@ impl Template {
             None if interrupted => self.cpu(hook),
             Some(Fault::BadOutput(message)) => (CallErrorKind::BadOutput, message.clone()),
             Some(Fault::Namespace(message)) => (CallErrorKind::Namespace, message.clone()),
-            Some(Fault::Handle(message)) => (CallErrorKind::Trap, message.clone()),
+            Some(Fault::Handle(message) | Fault::Denied(message)) => {
+                (CallErrorKind::Trap, message.clone())
+            }
             None if state.limiter.refused() => (
                 CallErrorKind::MemoryLimit,
                 format!(
@@ -171,7 +175,7 @@ impl Template {
                 "the node has no room for another instance: lower the limits on instances"
                     .to_owned(),
             ),
-            None => (CallErrorKind::Trap, trap_text(error)),
+            None => (CallErrorKind::Trap, trap_text(error, &state.wasi.said())),
         };
         self.error(kind, hook, &message)
     }
@@ -209,11 +213,13 @@ impl Template {
     }
 }
 
-/// The cause first, then where it happened.
-fn trap_text(error: &wasmtime::Error) -> String {
+/// What the guest printed at its end (a traceback), then the cause, then where it happened.
+fn trap_text(error: &wasmtime::Error, said: &str) -> String {
     let cause = error.root_cause().to_string();
     let context = error.to_string();
-    if context == cause {
+    if !said.is_empty() {
+        format!("{said}\n({cause})")
+    } else if context == cause {
         cause
     } else {
         format!("{cause}; {context}")
@@ -258,10 +264,11 @@ impl Instance {
         }
     }
 
-    /// Ends a call that went well. `None` when the instance has served its time.
+    /// Ends a call that went well. `None` when the instance has served its time, or holds
+    /// randomness that later calls would rest on.
     pub(crate) fn end(mut self) -> Option<Self> {
         self.store.data_mut().end();
         self.calls_left = self.calls_left.saturating_sub(1);
-        (self.calls_left > 0).then_some(self)
+        (self.calls_left > 0 && !self.store.data().wasi.drew()).then_some(self)
     }
 }

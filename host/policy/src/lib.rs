@@ -41,6 +41,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod test_node;
+mod wasi;
 
 pub use capabilities::{
     CAPABILITIES, Grants, HostServices, Kv, KvError, LogLevel, LogSink, RateLimit, RateVerdict,

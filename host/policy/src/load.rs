@@ -68,7 +68,7 @@ impl Engine {
             .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
         let waits = check_imports(self, &component, spec.grants)?;
         let indices = find_hooks(self, &component)?;
-        let pre = linker(self, spec.grants)
+        let pre = linker(self, spec.grants, &component)
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
         check_hook_types(self, &component)?;
@@ -173,6 +173,7 @@ fn check_imports(
                 Some(capability) => waits |= matches!(capability, "kv" | "rate-limit"),
                 None => unknown.push(import.to_owned()),
             },
+            None if crate::wasi::interface(import).is_some() => {}
             None if import.starts_with("wasi:") => {
                 wasi.get_or_insert_with(|| import.to_owned());
             }
@@ -251,7 +252,11 @@ fn wrong_hook(hook: Hook) -> LoadCause {
     ))
 }
 
-fn linker(engine: &Engine, grants: Grants) -> wasmtime::Result<Linker<State>> {
+fn linker(
+    engine: &Engine,
+    grants: Grants,
+    component: &Component,
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(&engine.0.wasmtime);
     http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     if grants.log {
@@ -266,6 +271,7 @@ fn linker(engine: &Engine, grants: Grants) -> wasmtime::Result<Linker<State>> {
     if grants.rate_limit {
         rate_limit::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     }
+    crate::wasi::add_to_linker(&mut linker, &engine.0.wasmtime, component)?;
     Ok(linker)
 }
 

@@ -13,6 +13,7 @@ use crate::limits::{Limiter, Total};
 use crate::reads::{ReadInput, Recorder};
 use crate::request::RequestHead;
 use crate::stats::PolicyStats;
+use crate::wasi::Wasi;
 
 /// How long the host waits for one operation of a capability.
 const HOST_CALL: Duration = Duration::from_millis(250);
@@ -65,6 +66,7 @@ pub(crate) struct State {
     pub(crate) recorder: Recorder,
     /// How many more ticks the call may run for.
     pub(crate) ticks_left: u64,
+    pub(crate) wasi: Wasi,
 }
 
 impl State {
@@ -76,6 +78,7 @@ impl State {
             call: Call::default(),
             recorder: Recorder::default(),
             ticks_left: 0,
+            wasi: Wasi::default(),
         }
     }
 
@@ -83,6 +86,7 @@ impl State {
     pub(crate) fn begin(&mut self, call: Call) {
         self.limiter.begin();
         self.arena.begin();
+        self.wasi.begin();
         self.call = call;
         self.recorder.begin(crate::reads::Record::No);
     }

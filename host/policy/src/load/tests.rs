@@ -118,11 +118,13 @@ async fn imports_are_judged_by_name() {
         text.contains("`kv`") && text.contains("add \"kv\" to `grants`"),
         "{text}"
     );
-    let text = refusal_of_text(&import("wasi:clocks/wall-clock@0.2.0")).await;
+    let text = refusal_of_text(&import("wasi:clocks/wall-clock@0.3.0")).await;
     assert!(
-        text.contains("wasi:clocks/wall-clock@0.2.0") && text.contains("wasm32-unknown-unknown"),
+        text.contains("wasi:clocks/wall-clock@0.3.0") && text.contains("WASI 0.2"),
         "{text}"
     );
+    let text = refusal_of_text(&import("wasi:clocks/wall-clock@0.2.0")).await;
+    assert!(text.contains("does not export"), "{text}");
     for unknown in [
         "acme:db/sql@1.0.0",
         "weir:policy/fetch@1.0.0",
