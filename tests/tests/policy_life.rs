@@ -449,3 +449,30 @@ async fn a_policy_without_a_version_before_is_not_called_while_it_misbehaves() {
     node.until_hit("/a").await;
     assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_was_not_called_for_a_while_is_called_again_and_restored() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let more = format!("config = {{ only = \"/bad/*\" }}\n{GUARD}");
+    let node = node_with(&origin, &component, &more).await;
+    until("the policy to be in quarantine", async || {
+        let status = node.get("/bad/a").await.cache();
+        status.details("policy-quarantined").then_some(())
+    })
+    .await;
+    // Nobody asks any more for what it fails on.
+    let version = node.admin().version("p").await;
+    let restored = ["restored", "retry", &*version].map(str::to_owned);
+    until("the policy to be restored", async || {
+        for n in 0..20 {
+            let path = format!("/good/{n}");
+            assert_eq!(node.get(&path).await.text(), page_text(&path, 1));
+        }
+        audited(&node).await.contains(&restored).then_some(())
+    })
+    .await;
+    assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
+    assert!(node.until_hit("/good/1").await.cache().details(&version));
+}

@@ -136,7 +136,7 @@ impl Watched {
             (Some(broken), _) if entry.policy().admitted() > 0 => Some(Step::Suspend(broken)),
             (None, Some(_)) if suspended && entry.policy().admitted() > 0 => {
                 let seen = self.live.get(name)?.budget.seen();
-                (seen.calls >= rules.min_calls).then_some(Step::Restore)
+                (seen.asked >= rules.min_calls).then_some(Step::Restore)
             }
             (_, Some(quarantine)) if now >= quarantine.due && trial.is_none() => {
                 Some(Step::TryAgain)
@@ -165,8 +165,9 @@ fn follow(
         return all.get_mut(name)?.budget.look(now, counts, rules);
     }
     let before = known.map(|known| (&known.budget, rules.min_calls));
-    // What a new version did before it was first looked at counts too.
-    let first = match seen.insert(version.clone()) {
+    // What a new version did before it was first looked at counts too. One that comes back,
+    // or is let in again, begins anew.
+    let first = match seen.insert(policy.version().to_owned()) {
         true => counts.before_any_call(),
         false => counts,
     };
