@@ -132,12 +132,22 @@ fn copied_plugins(root: &Path) -> PathBuf {
         copy(&from.join(folder), &root.join(folder));
     }
     std::fs::copy(from.join("Cargo.lock"), root.join("Cargo.lock")).expect("the lock file");
+    // Policies in other languages are no members.
+    let folders = from.join("plugins").read_dir().expect("the plugins");
+    let members: Vec<String> = folders
+        .filter_map(|folder| {
+            let folder = folder.expect("a folder").path();
+            let is_crate = folder.join("Cargo.toml").is_file();
+            let name = folder.file_name().filter(|_| is_crate)?.to_string_lossy();
+            Some(format!("plugins/{name}"))
+        })
+        .collect();
     let manifest = std::fs::read_to_string(from.join("Cargo.toml")).expect("the manifest");
     let manifest: String = manifest
         .lines()
         .filter(|line| !line.starts_with("default-members"))
         .map(|line| match line.starts_with("members") {
-            true => "members = [\"plugins/*\"]\n".to_owned(),
+            true => format!("members = {members:?}\n"),
             false => format!("{line}\n"),
         })
         .collect();
