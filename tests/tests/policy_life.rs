@@ -476,3 +476,29 @@ async fn a_policy_that_was_not_called_for_a_while_is_called_again_and_restored()
     assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
     assert!(node.until_hit("/good/1").await.cache().details(&version));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_is_judged_by_its_own_calls_and_not_by_those_of_its_shadow() {
+    let origin = origin().await;
+    let more = format!("config = {{ only = \"/bad/*\" }}\n{GUARD}");
+    let node = node_with(&origin, &guests().misbehaving(), &more).await;
+    let traps = hold(&node, version("trap-on-request")).await;
+    post(&node, "shadow", json!({"percent": 100})).await;
+    until("calls that went well in shadow", async || {
+        for n in 0..50 {
+            node.get(&format!("/good/{n}")).await;
+        }
+        (trial(&node).await["same"].as_u64() >= Some(200)).then_some(())
+    })
+    .await;
+    post(&node, "canary", json!({"percent": 100})).await;
+    let ended = ["trial-ended", "failures", &*traps].map(str::to_owned);
+    // Fewer calls than the shadow had.
+    for _ in 0..10 {
+        node.get("/bad/a").await;
+    }
+    until("the canary to end", async || {
+        audited(&node).await.contains(&ended).then_some(())
+    })
+    .await;
+}

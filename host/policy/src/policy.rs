@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
@@ -29,7 +29,10 @@ struct Inner {
     memo: Memo,
     /// The percentage of its calls of `on-request` that are made.
     admitted: AtomicU8,
+    serial: u64,
 }
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// What one call of `on-request` gave.
 struct Asked {
@@ -65,6 +68,7 @@ impl Policy {
             pool,
             memo,
             admitted: AtomicU8::new(100),
+            serial: NEXT_SERIAL.fetch_add(1, Relaxed),
         })))
     }
 
@@ -76,6 +80,12 @@ impl Policy {
     /// The first 12 hexadecimal digits of the BLAKE3 hash of the component.
     pub fn version(&self) -> &str {
         &self.0.template.shared.version
+    }
+
+    /// No other policy that this process loads has it, not even the same version loaded again:
+    /// what tells apart whose counters are looked at.
+    pub fn serial(&self) -> u64 {
+        self.0.serial
     }
 
     /// The namespaces that it may use.

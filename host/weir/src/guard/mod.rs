@@ -50,13 +50,15 @@ async fn watch(app: Weak<App>) {
 struct Watched {
     live: HashMap<String, Followed>,
     tried: HashMap<String, Followed>,
-    /// All versions that were ever followed.
-    seen: HashSet<String>,
+    /// All that were ever followed, by serial.
+    seen: HashSet<u64>,
 }
 
 #[derive(Debug)]
 struct Followed {
-    version: String,
+    /// Serial, and the percentage that was let in: let in again, it is judged by what it does
+    /// from then on.
+    policy: (u64, u8),
     budget: Budget,
 }
 
@@ -149,30 +151,30 @@ impl Watched {
 /// Looks at one version; a new one begins anew.
 fn follow(
     all: &mut HashMap<String, Followed>,
-    seen: &mut HashSet<String>,
+    seen: &mut HashSet<u64>,
     name: &str,
     policy: &Policy,
     counts: Counts,
     rules: &Guard,
 ) -> Option<Broken> {
     let now = moment();
-    // Let in again, it is judged by what it does from then on.
-    let version = format!("{} {}", policy.version(), policy.admitted());
+    let followed = (policy.serial(), policy.admitted());
     let known = all.get(name);
     if let Some(known) = known
-        && known.version == version
+        && known.policy == followed
     {
         return all.get_mut(name)?.budget.look(now, counts, rules);
     }
     let before = known.map(|known| (&known.budget, rules.min_calls));
-    // What a new version did before it was first looked at counts too. One that comes back,
-    // or is let in again, begins anew.
-    let first = match seen.insert(policy.version().to_owned()) {
+    // What a new one did before it was first looked at counts too. One that comes back, or
+    // is let in again, begins anew.
+    let first = match seen.insert(policy.serial()) {
         true => counts.before_any_call(),
         false => counts,
     };
     let budget = Budget::new(now, first, before);
-    all.insert(name.to_owned(), Followed { version, budget });
+    let policy = followed;
+    all.insert(name.to_owned(), Followed { policy, budget });
     None
 }
 

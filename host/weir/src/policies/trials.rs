@@ -233,7 +233,9 @@ impl Entry {
         let Some(version) = version else {
             let newest = self.held.last().ok_or_else(|| {
                 TrialError::Conflict(
-                    "no version is held; send one with PUT …?activate=false".to_owned(),
+                    "no version is held: send one with weir deploy NAME FILE --shadow PERCENT, or \
+                     with PUT …?activate=false"
+                        .to_owned(),
                 )
             })?;
             return Ok(newest.bytes.clone());
