@@ -11,7 +11,7 @@
 //! - [`SecondTier`]: [`disk`], where objects outlive the process, or
 //!   [`redis`], which nodes share, and what becomes of it when Redis is away; [`kv`] and
 //!   [`rate_limit`]: small state that policies share through it; [`roster`]: what nodes
-//!   tell of themselves there.
+//!   tell of themselves there; [`published`]: what they agree on.
 //!
 //! Nothing here knows of policies, and nothing decides freshness: that is
 //! `weir-semantics`. Every table is bounded; no lock is held across an await.
@@ -33,6 +33,7 @@ mod memory;
 mod object;
 mod partial;
 mod position;
+pub mod published;
 pub mod rate_limit;
 pub mod record;
 pub mod redis;

@@ -1,6 +1,7 @@
 //! What nodes tell of themselves: a hash in Redis with one field for each, which goes when
 //! its node has given no sign of life for a while.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -57,6 +58,19 @@ impl Roster {
             .arg(told)
             .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         self.client.script(&call, Patience::Background).await
+    }
+
+    /// What all of them tell, by name.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn all(&self) -> Result<BTreeMap<String, Map<String, Value>>, CallError> {
+        let mut call = cmd("HGETALL");
+        call.arg(&self.key);
+        let all: BTreeMap<String, String> =
+            self.client.command(&call, Patience::Background).await?;
+        let read = |(name, told): (String, String)| Some((name, serde_json::from_str(&told).ok()?));
+        Ok(all.into_iter().filter_map(read).collect())
     }
 
     /// Takes this node's field out.

@@ -9,6 +9,7 @@
 //! | `PREFIX:{namespace:key}:kv` | a value, counter, set or queue of a policy |
 //! | `PREFIX:{ratelimit:bucket:client}:rl` | the state of a rate limit |
 //! | `PREFIX:{log}:…` | the invalidation log |
+//! | `PREFIX:{policies}:…` | what the nodes agree on ([published](crate::published)) |
 //! | `PREFIX:name` | a hash in which each node tells of itself: no braces, one key |
 //!
 //! Between the braces nothing holds a brace (it is escaped there), so the first `}` ends
@@ -70,6 +71,11 @@ impl Keys {
     /// A hash in which nodes tell of themselves. `name` has no braces.
     pub(crate) fn roster(&self, name: &str) -> String {
         format!("{}:{name}", self.prefix)
+    }
+
+    /// A part of what the nodes agree on. `name` has none of the characters that a key has.
+    pub(crate) fn published(&self, name: &str, part: &str) -> String {
+        format!("{}:{{{name}}}:{part}", self.prefix)
     }
 
     fn log(&self, part: &str) -> String {

@@ -14,6 +14,7 @@ mod kv;
 mod lease;
 mod log;
 mod outage;
+mod published;
 mod rate_limit;
 mod secured;
 mod sentinel;

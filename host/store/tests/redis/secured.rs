@@ -6,6 +6,7 @@ use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore};
 use weir_store::kv::KvStore;
+use weir_store::published::{Document, Published};
 use weir_store::rate_limit::RateLimiter;
 use weir_store::redis::{Leased, Protocol, RedisState, Tls};
 use weir_store::roster::{LiveNodes, Roster};
@@ -168,7 +169,23 @@ async fn works(config: &RedisConfig) {
     let told = serde_json::from_str(r#"{"version":"1"}"#).unwrap();
     let names = roster.tell(&told, minute).await.unwrap();
     assert!(names.iter().any(|name| name == roster.node()));
+    assert!(roster.all().await.unwrap().contains_key(roster.node()));
     roster.leave().await.unwrap();
+    let published = Published::new(&redis, "policies");
+    let content = Bytes::from_static(b"content");
+    published.put(&id, "aa", &content).await.unwrap();
+    let document = Document {
+        revision: 1,
+        text: String::new(),
+    };
+    for (needs, lets_go) in [(&["aa"][..], &[][..]), (&[], &["aa"])] {
+        let published = published.publish(&id, &document, needs, lets_go).await;
+        assert!(published.is_ok(), "{published:?}");
+    }
+    assert!(published.has(&id, "aa", 7).await.unwrap());
+    assert_eq!(published.get(&id, "aa", 7).await.unwrap(), Some(content));
+    assert!(published.documents().await.unwrap().contains_key(&id));
+    assert!(published.changed().await.unwrap().is_some());
     let large = key("a.example", &large);
     let found = redis.inspect(large.as_str(), &[], &[]).await.unwrap();
     let record = &found.records[0];
