@@ -37,13 +37,13 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// `NotFound` for a name that is not configured, `BadRequest` for a component that does not
     /// load. The version in force stays.
-    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError>;
+    async fn put_policy(&self, name: &str, component: Upload) -> Result<Deployed, ControlError>;
 
     /// Loads `component` and holds it, to be tried or promoted. Nothing else changes.
     ///
     /// # Errors
     /// As [`Control::put_policy`].
-    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError>;
+    async fn hold_policy(&self, name: &str, component: Upload) -> Result<Deployed, ControlError>;
 
     /// Tries a held version on live requests; a trial under way ends.
     ///
@@ -64,6 +64,10 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// `NotFound` for a name that is not configured, `Conflict` when there is neither.
     async fn rollback(&self, name: &str) -> Result<RolledBack, ControlError>;
+
+    /// The nodes of the fleet with the versions that they have in force, and what the fleet
+    /// was told. This node alone where the others cannot be asked.
+    async fn fleet(&self) -> Fleet;
 
     /// The newest changes of policies, the newest first; of one policy where it is named.
     async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry>;
@@ -343,14 +347,92 @@ pub struct TrialExample {
     pub tried: String,
 }
 
-/// The answer to a rollback.
+/// A component that is sent to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// It.
+    pub component: Bytes,
+    /// Its signature in base64, where the sender has signed it.
+    pub signature: Option<String>,
+}
+
+/// The answer to `GET /v1/fleet`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// The nodes, this one included.
+    pub nodes: Vec<FleetNode>,
+    /// What the fleet was told last, by policy.
+    pub releases: BTreeMap<String, Released>,
+    /// Why the others are not seen, where they are not.
+    pub alone: Option<String>,
+}
+
+/// A node, as it last told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FleetNode {
+    /// What it is called: its machine and a number of its own.
+    pub node: String,
+    /// Whether it is the one that was asked.
+    pub this: bool,
+    /// Where its clients connect.
+    pub listen: Vec<String>,
+    /// Its generation.
+    pub generation: u64,
+    /// Its policies.
+    pub policies: BTreeMap<String, FleetPolicy>,
+}
+
+/// A policy of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetPolicy {
+    /// The version in force there.
+    pub version: String,
+    /// Where that version came from.
+    pub source: Source,
+    /// The release that it follows; absent where there was none.
+    pub revision: Option<u64>,
+    /// The release that it could not follow.
+    pub refused: Option<u64>,
+    /// Why not, for a person.
+    pub error: Option<String>,
+    /// The version that it has taken back by itself.
+    pub quarantined: Option<String>,
+}
+
+/// What the fleet was told about a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The higher one counts.
+    pub revision: u64,
+    /// The version to be in force.
+    pub version: String,
+    /// The one that a rollback brings back.
+    pub previous: Option<String>,
+    /// `deployed`, `promoted` or `rolled-back`.
+    pub action: String,
+    /// The machine that was told.
+    pub by: String,
+    /// When: RFC 3339, in UTC.
+    pub time: String,
+    /// `node` while Redis has not taken it.
+    pub scope: Scope,
+}
+
+/// The answer to a rollback.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
     /// The version in force now.
     pub version: String,
     /// The version whose trial ended; absent when the version in force changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
+    /// As in [`Deployed`]; absent when a trial ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// As in [`Deployed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// One change of a policy.
@@ -361,9 +443,9 @@ pub struct AuditEntry {
     /// The policy's name.
     pub policy: String,
     /// What was done: `loaded`, `deployed`, `held`, `shadow`, `canary`, `promoted`,
-    /// `rolled-back`, `trial-ended`, `quarantined` or `refused`.
+    /// `rolled-back`, `trial-ended`, `followed`, `quarantined` or `refused`.
     pub action: String,
-    /// Who did it: `file`, `admin`, or the rule that did.
+    /// Who did it: `file`, `admin`, `fleet`, or the rule that did.
     pub by: String,
     /// The version that it is about.
     pub version: String,
@@ -383,11 +465,18 @@ pub enum Source {
     Deployed,
 }
 
-/// The answer to a deploy or a rollback.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The answer to a deploy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployed {
     /// The version now in force.
     pub version: String,
+    /// Whether Redis has taken it for all nodes, or this node has it alone and tells the others
+    /// when Redis is back. Absent for a version that is only held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// The release: a node that has reached this revision has followed. Absent likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// What a reload did to one policy.

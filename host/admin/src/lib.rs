@@ -18,12 +18,13 @@ mod tests;
 pub use auth::{Auth, TokenError};
 pub use control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
-    PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
-    SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest,
+    EventAnswer, ExplainRequest, Fleet, FleetNode, FleetPolicy, HookCost, InspectRequest,
+    InvalidateAnswer, InvalidateRequest, PolicyCost, PolicyInfo, Quarantined, Readiness, Released,
+    Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample, TrialMode,
+    TrialRequest, Upload,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]
 pub use routes::router;
-pub use routes::{MAX_AUDIT, MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS};
+pub use routes::{MAX_AUDIT, MAX_COMPONENT, MAX_CONNECTIONS, MAX_JSON, MAX_SELECTORS, SIGNATURE};
 pub use serve::serve;

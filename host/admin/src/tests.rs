@@ -19,9 +19,9 @@ use tower::ServiceExt;
 
 use crate::control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyCost,
-    PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial,
-    TrialRequest,
+    EventAnswer, ExplainRequest, Fleet, InspectRequest, InvalidateAnswer, InvalidateRequest,
+    PolicyCost, PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source,
+    Trial, TrialRequest, Upload,
 };
 use crate::{Auth, routes::router};
 
@@ -98,17 +98,25 @@ impl Control for Fake {
         }]
     }
 
-    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
-        self.note(format!("put {name} {component:?}")).await?;
+    async fn put_policy(&self, name: &str, upload: Upload) -> Result<Deployed, ControlError> {
+        let Upload {
+            component,
+            signature,
+        } = upload;
+        self.note(format!("put {name} {component:?} {signature:?}"))
+            .await?;
         Ok(Deployed {
             version: "def".into(),
+            ..Deployed::default()
         })
     }
 
-    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
-        self.note(format!("hold {name} {component:?}")).await?;
+    async fn hold_policy(&self, name: &str, upload: Upload) -> Result<Deployed, ControlError> {
+        self.note(format!("hold {name} {:?}", upload.component))
+            .await?;
         Ok(Deployed {
             version: "def".into(),
+            ..Deployed::default()
         })
     }
 
@@ -133,6 +141,7 @@ impl Control for Fake {
         self.note(format!("promote {name} {version:?}")).await?;
         Ok(Deployed {
             version: "def".into(),
+            ..Deployed::default()
         })
     }
 
@@ -141,7 +150,12 @@ impl Control for Fake {
         Ok(RolledBack {
             version: "abc".into(),
             ended: None,
+            ..RolledBack::default()
         })
+    }
+
+    async fn fleet(&self) -> Fleet {
+        Fleet::default()
     }
 
     async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {

@@ -10,8 +10,7 @@ use crate::stats::Hook;
 pub struct LoadError {
     /// The policy's name in the configuration.
     pub policy: String,
-    /// What is wrong, and what to do.
-    #[source]
+    /// What is wrong, and what to do. Said above, so no source to be said again.
     pub cause: LoadCause,
 }
 

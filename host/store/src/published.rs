@@ -134,6 +134,16 @@ impl Published {
         Ok(())
     }
 
+    /// Lets contents stand that a document needs already, and that were lost.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn keep(&self, name: &str, hash: &str) -> Result<(), CallError> {
+        let mut call = cmd("PERSIST");
+        call.arg(self.content_key(name, hash));
+        self.client.command(&call, Patience::Background).await
+    }
+
     /// Whether contents stand with this number of bytes.
     ///
     /// # Errors

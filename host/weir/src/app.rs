@@ -4,24 +4,26 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use weir_policy::{Engine, EngineOptions};
 use weir_proxy::{Node, Parts, Upstream};
 use weir_store::kv::KvStore;
+use weir_store::published::Published;
 use weir_store::rate_limit::RateLimiter;
-use weir_store::roster::LiveNodes;
+use weir_store::roster::{LiveNodes, Roster};
 use weir_store::{Clock, MemoryTier};
 
 use crate::audit::Audit;
 use crate::capabilities::services;
 use crate::certificates::Certificates;
 use crate::config::{self, Config};
-use crate::policies::{Loader, Policies, Reloaded};
+use crate::fleet;
+use crate::policies::{Kept, Loader, Policies, Reloaded};
 use crate::settings;
 use crate::tiers::{self, Tiers};
 
@@ -34,6 +36,12 @@ pub(crate) struct App {
     pub(crate) node: Arc<Node>,
     /// The nodes of the fleet; none are heard of without Redis.
     pub(crate) nodes: LiveNodes,
+    /// This node's place among them, once it has one.
+    pub(crate) roster: OnceLock<Arc<Roster>>,
+    /// Where the fleet is told which versions are in force; absent without Redis.
+    pub(crate) published: Option<Published>,
+    /// Woken when what this node tells of itself has changed.
+    pub(crate) told: Notify,
     /// Counts what policies limit.
     pub(crate) limiter: Arc<RateLimiter>,
     /// Those of the TLS listeners, if there are any.
@@ -86,7 +94,9 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         let Tiers { log, second } = tiers;
         let nodes = LiveNodes::default();
-        let (kv, limiter) = match second.as_ref().and_then(|second| second.redis()) {
+        let redis = second.as_ref().and_then(|second| second.redis());
+        let published = redis.map(|redis| Published::new(redis, fleet::RELEASES));
+        let (kv, limiter) = match redis {
             Some(redis) => (
                 KvStore::redis(redis),
                 RateLimiter::shared(redis, nodes.clone()),
@@ -104,6 +114,7 @@ impl App {
             false => None,
         };
         let audit = Audit::open(kept, clock.clone())?;
+        let kept = kept.map(Kept::open).transpose()?.map(Arc::new);
         let node = Node::new(Parts {
             memory: MemoryTier::new(config.memory.capacity, clock.clone()),
             clock,
@@ -115,7 +126,8 @@ impl App {
         if let Some(certificates) = &certificates {
             certificates.announce(node.metrics());
         }
-        let loader = Loader::new(engine, services(kv, Arc::clone(&limiter)));
+        let services = services(kv, Arc::clone(&limiter));
+        let loader = Loader::new(engine, services, &config.trusted_keys, kept);
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
             .await?
@@ -124,6 +136,9 @@ impl App {
             audit,
             node,
             nodes,
+            roster: OnceLock::new(),
+            published,
+            told: Notify::new(),
             limiter,
             certificates,
             loader,
@@ -291,6 +306,7 @@ fn warn_of_restart(old: &Config, new: &Config) {
             "admin",
             format!("{:?}", old.admin) != format!("{:?}", new.admin),
         ),
+        ("deploy", old.trusted_keys != new.trusted_keys),
         (
             "redis",
             format!("{:?}", old.redis) != format!("{:?}", new.redis),

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::Uri;
 use serde_json::{Value, json};
 use weir_admin::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
-    EventAnswer, ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
-    PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
-    SelectorKind, Source, Trial, TrialRequest,
+    EventAnswer, ExplainRequest, Fleet, HookCost, InspectRequest, InvalidateAnswer,
+    InvalidateRequest, PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope,
+    Selected, SelectorKind, Source, Trial, TrialRequest, Upload,
 };
 use weir_policy::{CallErrorKind, Hook, Policy, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
@@ -21,6 +20,7 @@ use weir_store::redis::RedisState;
 use weir_store::{Key, SecondTier};
 
 use crate::app::App;
+use crate::fleet;
 use crate::inspect;
 use crate::lifecycle;
 use crate::policies::{self, TrialError};
@@ -83,16 +83,16 @@ impl Control for NodeControl {
             .collect()
     }
 
-    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+    async fn put_policy(&self, name: &str, upload: Upload) -> Result<Deployed, ControlError> {
         self.0
-            .deploy(name, component)
+            .deploy(name, sent(upload))
             .await
             .map_err(|error| refused(&error))
     }
 
-    async fn hold_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+    async fn hold_policy(&self, name: &str, upload: Upload) -> Result<Deployed, ControlError> {
         self.0
-            .hold(name, component)
+            .hold(name, sent(upload))
             .await
             .map_err(|error| refused(&error))
     }
@@ -116,6 +116,10 @@ impl Control for NodeControl {
             .roll_back(name, "admin", None)
             .await
             .map_err(|error| refused(&error))
+    }
+
+    async fn fleet(&self) -> Fleet {
+        fleet::seen(&self.0).await
     }
 
     async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {
@@ -367,16 +371,27 @@ fn connection(tunnel: &Tunnel) -> Connection {
     }
 }
 
+fn sent(upload: Upload) -> policies::Upload {
+    policies::Upload {
+        bytes: upload.component,
+        signature: upload.signature,
+    }
+}
+
+pub(crate) fn source(source: policies::Source) -> Source {
+    match source {
+        policies::Source::File => Source::File,
+        policies::Source::Deployed => Source::Deployed,
+    }
+}
+
 fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
     let policy = entry.policy();
     let stats = policy.stats();
     PolicyInfo {
         name: name.to_owned(),
         version: policy.version().to_owned(),
-        source: match entry.source() {
-            policies::Source::File => Source::File,
-            policies::Source::Deployed => Source::Deployed,
-        },
+        source: source(entry.source()),
         namespaces: entry.config.namespaces.clone(),
         grants: settings::grant_names(entry.config.grants),
         instances: (policy.idle_instances() + policy.calls_in_flight()) as u64,

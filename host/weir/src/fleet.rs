@@ -1,16 +1,28 @@
 //! The nodes of a fleet know of each other by Redis: `PREFIX:nodes` is a hash with a field
-//! for each, which ends soon after its node does. Off the way of any request.
+//! for each, which ends soon after its node does. Also what they agree on: which versions
+//! of the policies are in force. Off the way of any request.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use weir_store::redis::Redis;
-use weir_store::roster::{LiveNodes, Roster};
+use weir_admin::{Fleet, FleetNode, FleetPolicy, Released, Scope};
+use weir_store::roster::Roster;
+
+use crate::app::App;
+use crate::control::source;
+use crate::policies::{Entry, short};
+
+mod follow;
+mod release;
+
+pub(crate) use follow::start as follow;
+pub(crate) use release::{NAME as RELEASES, Told};
 
 /// The hash, after the prefix.
 const NAME: &str = "nodes";
@@ -32,19 +44,27 @@ impl Membership {
     /// Begins to tell of a node that listens at `listen`, and to hear of the others. With a
     /// `data_dir` the fleet is as large as it was when this node last ran, until it hears.
     pub(crate) fn start(
-        redis: &Redis,
+        app: &Arc<App>,
         listen: Vec<String>,
-        nodes: LiveNodes,
         data_dir: Option<&Path>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let redis = app.node.redis()?;
         let memory = Memory(data_dir.map(|dir| dir.join(FILE)));
         let size = Size::of(memory.read());
         if size.count > 0 {
-            nodes.heard(Vec::new(), size.count);
+            app.nodes.heard(Vec::new(), size.count);
         }
         let roster = Arc::new(Roster::new(redis, NAME, &host_name()));
-        let telling = tokio::spawn(tell(Arc::clone(&roster), listen, nodes, size, memory));
-        Self { roster, telling }
+        // There is one node in an app.
+        let _ = app.roster.set(Arc::clone(&roster));
+        let teller = Teller {
+            app: Arc::downgrade(app),
+            roster: Arc::clone(&roster),
+            listen,
+            policies: Value::Null,
+        };
+        let telling = tokio::spawn(teller.run(size, memory));
+        Some(Self { roster, telling })
     }
 
     /// Takes this node out.
@@ -56,33 +76,136 @@ impl Membership {
     }
 }
 
-async fn tell(
+struct Teller {
+    app: Weak<App>,
     roster: Arc<Roster>,
     listen: Vec<String>,
-    nodes: LiveNodes,
-    mut size: Size,
-    memory: Memory,
-) {
-    let mut entry = Map::new();
-    entry.insert("version".to_owned(), Value::from(env!("CARGO_PKG_VERSION")));
-    entry.insert("listen".to_owned(), json!(listen));
-    let mut written = size.count;
-    let mut beats = tokio::time::interval(BEAT);
-    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        beats.tick().await;
-        match roster.tell(&entry, TTL).await {
-            Ok(names) => {
-                let count = size.heard(Instant::now(), names.len());
-                nodes.heard(names, count);
-                if written != count {
-                    written = count;
-                    memory.write(count);
+    /// As last seen: while a component is loaded nobody can look.
+    policies: Value,
+}
+
+impl Teller {
+    async fn run(mut self, mut size: Size, memory: Memory) {
+        let mut written = size.count;
+        let mut beats = tokio::time::interval(BEAT);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let Some(app) = self.app.upgrade() else {
+                return;
+            };
+            // Before it is looked at, so that no change falls between.
+            let changed = app.told.notified();
+            let entry = self.entry(&app);
+            match self.roster.tell(&entry, TTL).await {
+                Ok(names) => {
+                    let count = size.heard(Instant::now(), names.len());
+                    app.nodes.heard(names, count);
+                    if written != count {
+                        written = count;
+                        memory.write(count);
+                    }
+                }
+                // What was heard last stays.
+                Err(error) => tracing::debug!(%error, "this node was not told in Redis"),
+            }
+            tokio::select! {
+                _ = beats.tick() => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    fn entry(&mut self, app: &App) -> Map<String, Value> {
+        if let Some(state) = app.try_state() {
+            let policies = state.policies.iter();
+            let told = policies.map(|(name, entry)| (name.clone(), json!(told(entry))));
+            self.policies = Value::Object(told.collect());
+        }
+        let mut entry = Map::new();
+        entry.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        entry.insert("listen".to_owned(), json!(self.listen));
+        entry.insert("generation".to_owned(), app.node.generation().number.into());
+        entry.insert("policies".to_owned(), self.policies.clone());
+        entry
+    }
+}
+
+/// What others are told of a policy of this node.
+fn told(entry: &Entry) -> FleetPolicy {
+    FleetPolicy {
+        version: entry.policy().version().to_owned(),
+        source: source(entry.source()),
+        revision: entry.standing().map(|standing| standing.revision),
+        refused: entry.refused().map(|refused| refused.revision),
+        error: entry.refused().map(|refused| refused.why.clone()),
+        quarantined: entry.quarantine().map(|one| one.version.clone()),
+    }
+}
+
+/// The fleet, as Redis knows it; this node alone where it cannot be asked.
+pub(crate) async fn seen(app: &App) -> Fleet {
+    let this = app.roster.get().map(|roster| roster.node().to_owned());
+    let mut releases = BTreeMap::new();
+    let state = app.state().await;
+    let mut own = FleetNode {
+        node: this.clone().unwrap_or_else(host_name),
+        this: true,
+        generation: app.node.generation().number,
+        ..FleetNode::default()
+    };
+    for (name, entry) in state.policies.iter() {
+        own.policies.insert(name.clone(), told(entry));
+        if let Some(standing) = entry.standing() {
+            let release = &standing.release;
+            let released = Released {
+                revision: standing.revision,
+                version: release.version().to_owned(),
+                previous: release
+                    .previous
+                    .as_ref()
+                    .map(|it| short(&it.hash).to_owned()),
+                action: release.action.clone(),
+                by: release.by.clone(),
+                time: release.time.clone(),
+                scope: match standing.sent {
+                    true => Scope::Fleet,
+                    false => Scope::Node,
+                },
+            };
+            releases.insert(name.clone(), released);
+        }
+    }
+    drop(state);
+    let mut nodes = Vec::new();
+    let mut alone = None;
+    match app.roster.get() {
+        None => alone = Some("Redis is not configured".to_owned()),
+        Some(roster) => match roster.all().await {
+            Err(error) => alone = Some(error.to_string()),
+            Ok(all) => {
+                for (node, told) in all {
+                    let read = serde_json::from_value(Value::Object(told));
+                    // A node of another version of Weir tells other things.
+                    let mut told: FleetNode = read.unwrap_or_default();
+                    told.this = Some(&node) == this.as_ref();
+                    told.node = node;
+                    if told.this {
+                        // What it is now, not what it last told.
+                        told.policies.clone_from(&own.policies);
+                        told.generation = own.generation;
+                    }
+                    nodes.push(told);
                 }
             }
-            // What was heard last stays.
-            Err(error) => tracing::debug!(%error, "this node was not told in Redis"),
-        }
+        },
+    }
+    if !nodes.iter().any(|node| node.this) {
+        nodes.push(own);
+    }
+    Fleet {
+        nodes,
+        releases,
+        alone,
     }
 }
 

@@ -3,23 +3,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_admin::{Deployed, RolledBack, TrialExample, TrialRequest};
 use weir_proxy::{Trial, TrialMode};
 
 use crate::app::{App, State};
 use crate::audit::Change;
-use crate::policies::{self, Reloaded, TrialError};
+use crate::fleet::Told;
+use crate::policies::{self, Content, Contents, Reloaded, TrialError, Upload};
 
 impl App {
     /// Puts a component in force.
     ///
     /// # Errors
     /// See [`TrialError`]; the version in force stays.
-    pub(crate) async fn deploy(&self, name: &str, bytes: Bytes) -> Result<Deployed, TrialError> {
+    pub(crate) async fn deploy(&self, name: &str, upload: Upload) -> Result<Deployed, TrialError> {
         let mut state = self.state().await;
         let from = version(&state, name)?;
-        let loaded = state.policies.deploy(self.loader(), name, bytes).await;
+        let loaded = state.policies.deploy(self.loader(), name, upload).await;
         if let Err(error) = &loaded {
             self.write_down(
                 name,
@@ -34,20 +34,24 @@ impl App {
         self.install(&state).map_err(TrialError::Install)?;
         let version = version(&state, name)?;
         self.write_down(name, "deployed", "admin", &version, Some(&from), None);
-        Ok(Deployed { version })
+        let told = self.release(&mut state, name, "deployed").await;
+        Ok(deployed(version, told))
     }
 
     /// Loads a component and holds it.
     ///
     /// # Errors
     /// See [`TrialError`].
-    pub(crate) async fn hold(&self, name: &str, bytes: Bytes) -> Result<Deployed, TrialError> {
+    pub(crate) async fn hold(&self, name: &str, upload: Upload) -> Result<Deployed, TrialError> {
         let mut state = self.state().await;
         version(&state, name)?;
-        let held = state.policies.hold(self.loader(), name, bytes).await;
+        let held = state.policies.hold(self.loader(), name, upload).await;
         let version = held.map_err(TrialError::Load)?;
         self.write_down(name, "held", "admin", &version, None, None);
-        Ok(Deployed { version })
+        Ok(Deployed {
+            version,
+            ..Deployed::default()
+        })
     }
 
     /// Tries a version on live requests.
@@ -90,7 +94,8 @@ impl App {
         let (version, from) = promoted?;
         self.install(&state).map_err(TrialError::Install)?;
         self.write_down(name, "promoted", "admin", &version, Some(&from), None);
-        Ok(Deployed { version })
+        let told = self.release(&mut state, name, "promoted").await;
+        Ok(deployed(version, told))
     }
 
     /// Ends a trial, or brings back the version before. `by` says who wants it, and `why`.
@@ -105,15 +110,53 @@ impl App {
     ) -> Result<RolledBack, TrialError> {
         let mut state = self.state().await;
         version(&state, name)?;
-        let back = state.policies.roll_back(name).ok_or_else(|| {
-            TrialError::Conflict(format!(
-                "policy {name:?} has no earlier version on this node"
-            ))
-        })?;
+        let tried = state.policies.get(name).and_then(|entry| entry.trial());
+        let before = match tried {
+            None => state.policies.released_before(name).cloned(),
+            Some(_) => None,
+        };
+        let back = match before {
+            None => state.policies.roll_back(name).ok_or_else(|| {
+                TrialError::Conflict(format!(
+                    "policy {name:?} has no earlier version on this node"
+                ))
+            })?,
+            // What the fleet had before, also where this node has gone another way since.
+            Some(before) => {
+                let contents = self.fetch(name, &before).await;
+                let entered = state
+                    .policies
+                    .enter(self.loader(), name, &before, &contents)
+                    .await;
+                let (version, from) = entered.map_err(TrialError::Load)?;
+                policies::RolledBack::To { version, from }
+            }
+        };
         // Whoever ends a trial does not want it again in five minutes.
-        state.policies.release(name);
+        state.policies.release_quarantine(name);
         self.install(&state).map_err(TrialError::Install)?;
-        Ok(self.rolled_back(name, back, by, why))
+        let mut answer = self.rolled_back(name, back, by, why);
+        if answer.ended.is_none() {
+            let told = self.release(&mut state, name, "rolled-back").await;
+            (answer.scope, answer.revision) = (Some(told.scope), Some(told.revision));
+        }
+        Ok(answer)
+    }
+
+    /// A component that this node does not have in force, from its disk or from Redis.
+    async fn fetch(&self, name: &str, content: &Content) -> Contents {
+        let kept = self.loader().kept().and_then(|kept| kept.find(name));
+        let kept = kept.and_then(|(_, mut contents)| contents.remove(&content.hash));
+        let bytes = match (kept, &self.published) {
+            (Some(bytes), _) => Some(bytes),
+            (None, Some(published)) => {
+                let got = published.get(name, &content.hash, content.bytes).await;
+                got.ok().flatten()
+            }
+            (None, None) => None,
+        };
+        let named = bytes.map(|bytes| (content.hash.clone(), bytes));
+        named.into_iter().collect()
     }
 
     /// Writes a rollback down.
@@ -129,7 +172,7 @@ impl App {
                 self.write_down(name, "rolled-back", by, &version, Some(&from), why);
                 RolledBack {
                     version,
-                    ended: None,
+                    ..RolledBack::default()
                 }
             }
             policies::RolledBack::Ended {
@@ -142,6 +185,7 @@ impl App {
                 RolledBack {
                     version,
                     ended: Some(tried),
+                    ..RolledBack::default()
                 }
             }
         }
@@ -185,6 +229,14 @@ fn version(state: &State, name: &str) -> Result<String, TrialError> {
     match state.policies.get(name) {
         Some(entry) => Ok(entry.policy().version().to_owned()),
         None => Err(TrialError::unknown(name)),
+    }
+}
+
+fn deployed(version: String, told: Told) -> Deployed {
+    Deployed {
+        version,
+        scope: Some(told.scope),
+        revision: Some(told.revision),
     }
 }
 

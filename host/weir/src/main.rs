@@ -23,6 +23,7 @@ mod policies;
 mod run;
 mod settings;
 mod sharing;
+mod signing;
 mod stats;
 mod tiers;
 mod warm;

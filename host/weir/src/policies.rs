@@ -13,9 +13,14 @@ use weir_proxy::{Metrics, PolicySlot, Trial};
 use crate::capabilities;
 use crate::config;
 use crate::settings;
+use crate::signing::{self, PublicKey};
 
+mod kept;
+mod releases;
 mod trials;
 
+pub(crate) use kept::Kept;
+pub(crate) use releases::{Content, Contents, Refused, Release, Standing, Upload, short};
 pub(crate) use trials::{Quarantine, RolledBack, TrialError};
 
 /// The largest component, in bytes.
@@ -33,6 +38,10 @@ pub(crate) enum Source {
 struct Version {
     policy: Policy,
     bytes: Bytes,
+    /// Of the bytes, in hex.
+    hash: String,
+    /// What it was deployed with.
+    signature: Option<String>,
     source: Source,
 }
 
@@ -54,6 +63,10 @@ pub(crate) struct Entry {
     /// What was last read from the file and could not be loaded.
     failed: Option<Bytes>,
     pub(crate) last_error: Option<String>,
+    /// What the fleet was told last, or this node alone.
+    standing: Option<Standing>,
+    /// The release that could not be followed, until another one is.
+    refused: Option<Refused>,
 }
 
 impl Entry {
@@ -100,15 +113,30 @@ pub(crate) struct Loader {
     services: HostServices,
     /// For versions that are only watched.
     watched: HostServices,
+    /// By one of which a component must be signed that is not of a file; none: anybody's.
+    trusted: Arc<[PublicKey]>,
+    /// What an earlier run was told.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Loader {
-    pub(crate) fn new(engine: Engine, services: HostServices) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        services: HostServices,
+        trusted: &[PublicKey],
+        kept: Option<Arc<Kept>>,
+    ) -> Self {
         Self {
             engine,
             watched: capabilities::watched(&services),
             services,
+            trusted: trusted.into(),
+            kept,
         }
+    }
+
+    pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
+        self.kept.as_ref()
     }
 
     /// Compiles and checks a component; the engine does it off this thread.
@@ -135,7 +163,9 @@ impl Loader {
         let policy = self.engine.load(spec, &bytes, services).await?;
         Ok(Version {
             policy,
+            hash: signing::hash(&bytes),
             bytes,
+            signature: None,
             source,
         })
     }
@@ -194,26 +224,15 @@ impl Policies {
         &mut self,
         loader: &Loader,
         name: &str,
-        bytes: Bytes,
+        upload: Upload,
     ) -> anyhow::Result<()> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
-        if entry.current.bytes == bytes {
-            entry.current.source = Source::Deployed;
-            return Ok(());
+        let (content, contents) = upload.named();
+        let entered = entry.enter(loader, name, &content, &contents).await;
+        if let Err(error) = &entered {
+            entry.last_error = Some(format!("{error:#}"));
         }
-        match loader
-            .load(name, &entry.config, bytes, Source::Deployed)
-            .await
-        {
-            Ok(version) => {
-                entry.replace(version);
-                Ok(())
-            }
-            Err(error) => {
-                entry.last_error = Some(format!("{error:#}"));
-                Err(error)
-            }
-        }
+        entered.map(drop)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
@@ -250,6 +269,22 @@ impl Policies {
 }
 
 impl Entry {
+    fn new(config: &config::Policy, current: Version, file: Bytes) -> Self {
+        Self {
+            config: config.clone(),
+            current,
+            previous: None,
+            held: Vec::new(),
+            trial: None,
+            quarantine: None,
+            file,
+            failed: None,
+            last_error: None,
+            standing: None,
+            refused: None,
+        }
+    }
+
     fn replace(&mut self, version: Version) {
         // Its idle instances would keep places that others need.
         self.current.policy.rest();
@@ -270,21 +305,7 @@ async fn configure_one(
 ) -> anyhow::Result<(Entry, Reloaded)> {
     let read = read(&config.component).await;
     let Some(known) = known else {
-        let bytes = read?;
-        let current = loader
-            .load(name, config, bytes.clone(), Source::File)
-            .await?;
-        let entry = Entry {
-            config: config.clone(),
-            current,
-            previous: None,
-            held: Vec::new(),
-            trial: None,
-            quarantine: None,
-            file: bytes,
-            failed: None,
-            last_error: None,
-        };
+        let entry = first(loader, name, config, read?).await?;
         let reloaded = entry.reloaded(name, true);
         return Ok((entry, reloaded));
     };
@@ -349,6 +370,67 @@ async fn configure_one(
     };
     let reloaded = entry.reloaded(name, changed);
     Ok((entry, reloaded))
+}
+
+/// A policy that this process has not had: what an earlier run was told last, unless the
+/// file has changed since; else the file.
+async fn first(
+    loader: &Loader,
+    name: &str,
+    config: &config::Policy,
+    file: Bytes,
+) -> anyhow::Result<Entry> {
+    let (mut standing, mut last_error) = (None, None);
+    if let Some((kept, contents)) = loader.kept.as_ref().and_then(|kept| kept.find(name)) {
+        if kept.file == signing::hash(&file) {
+            match resume(loader, name, config, &file, kept, &contents).await {
+                Ok(entry) => return Ok(entry),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(
+                        policy = name,
+                        error,
+                        "the version that was deployed cannot be loaded again: the file's is in force"
+                    );
+                    last_error = Some(error);
+                }
+            }
+        } else {
+            standing = Some(kept);
+        }
+    }
+    let current = loader
+        .load(name, config, file.clone(), Source::File)
+        .await?;
+    Ok(Entry {
+        standing,
+        last_error,
+        ..Entry::new(config, current, file)
+    })
+}
+
+/// What was in force when the last run ended.
+async fn resume(
+    loader: &Loader,
+    name: &str,
+    config: &config::Policy,
+    file: &Bytes,
+    kept: Standing,
+    contents: &Contents,
+) -> anyhow::Result<Entry> {
+    let content = &kept.release.component;
+    let bytes = match kept.file == content.hash {
+        true => Some(file.clone()),
+        false => contents.get(&content.hash).cloned(),
+    };
+    loader.admit(name, &kept.file, content)?;
+    let current = loader.load_content(name, config, content, bytes).await?;
+    let mut entry = Entry::new(config, current, file.clone());
+    if let Some(previous) = &kept.release.previous {
+        entry.prepare(loader, name, previous, contents).await;
+    }
+    entry.standing = Some(kept);
+    Ok(entry)
 }
 
 /// Nothing was tried: what was wrong still is, and has been told.

@@ -19,7 +19,7 @@ use crate::certificates::Certificates;
 use crate::config::{Admin, Config};
 use crate::connections::Announcer;
 use crate::control::NodeControl;
-use crate::fleet::Membership;
+use crate::fleet::{self, Membership};
 use crate::guard;
 use crate::logging;
 use crate::metrics;
@@ -30,6 +30,8 @@ use crate::watch::Watcher;
 /// How long a start waits for Redis's log, so that a restarted node can use what is there
 /// for its first requests.
 const JOIN_REDIS: Duration = Duration::from_millis(250);
+/// How long a start waits for the versions that the fleet has: the largest compile in less.
+const CATCH_UP: Duration = Duration::from_secs(15);
 /// How long a stop waits for objects that are still to be written to Redis.
 const DRAIN_REDIS: Duration = Duration::from_secs(2);
 /// How long a start waits for the disk tier to be opened.
@@ -144,10 +146,15 @@ pub(crate) async fn serve(
     let app = App::start(config).await?;
     metrics::register(&app);
     guard::start(&app);
-    if let Some(redis) = app.node.redis()
-        && !redis.joined(JOIN_REDIS).await
-    {
-        tracing::warn!("Redis does not answer yet; starting without it");
+    let caught_up = fleet::follow(&app);
+    if let Some(redis) = app.node.redis() {
+        if !redis.joined(JOIN_REDIS).await {
+            tracing::warn!("Redis does not answer yet; starting without it");
+        } else if let Some(caught_up) = caught_up
+            && tokio::time::timeout(CATCH_UP, caught_up).await.is_err()
+        {
+            tracing::warn!("still loading what the fleet has; starting with what is there");
+        }
     }
     let disk = app.node.second().and_then(|second| second.disk()).cloned();
     if let Some(disk) = &disk
@@ -163,11 +170,7 @@ pub(crate) async fn serve(
     let addresses = [&cleartext, &secured].into_iter().flatten();
     let listen = addresses.filter_map(|socket| socket.local_addr().ok());
     let listen: Vec<_> = listen.map(|address| address.to_string()).collect();
-    let nodes = app.nodes.clone();
-    let membership = app
-        .node
-        .redis()
-        .map(|redis| Membership::start(redis, listen, nodes, data_dir.as_deref()));
+    let membership = Membership::start(&app, listen, data_dir.as_deref());
     let announcer = Announcer::start(&app.node, connections_ttl);
     let following = tokio::spawn(follow(Arc::clone(&app), hangup));
     app.node

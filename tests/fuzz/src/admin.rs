@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -15,8 +14,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, InspectRequest, InvalidateAnswer, InvalidateRequest, MAX_AUDIT, MAX_SELECTORS,
-    PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Trial, TrialRequest,
+    ExplainRequest, Fleet, InspectRequest, InvalidateAnswer, InvalidateRequest, MAX_AUDIT,
+    MAX_SELECTORS, PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Trial, TrialRequest, Upload,
 };
 
 use crate::semantics::fields;
@@ -186,13 +185,13 @@ impl Control for Asked {
         Vec::new()
     }
 
-    async fn put_policy(&self, _: &str, component: Bytes) -> Result<Deployed, ControlError> {
-        assert!(!component.is_empty());
+    async fn put_policy(&self, _: &str, upload: Upload) -> Result<Deployed, ControlError> {
+        assert!(!upload.component.is_empty());
         self.refuse()
     }
 
-    async fn hold_policy(&self, _: &str, component: Bytes) -> Result<Deployed, ControlError> {
-        assert!(!component.is_empty());
+    async fn hold_policy(&self, _: &str, upload: Upload) -> Result<Deployed, ControlError> {
+        assert!(!upload.component.is_empty());
         self.refuse()
     }
 
@@ -207,6 +206,10 @@ impl Control for Asked {
 
     async fn rollback(&self, _: &str) -> Result<RolledBack, ControlError> {
         self.refuse()
+    }
+
+    async fn fleet(&self) -> Fleet {
+        Fleet::default()
     }
 
     async fn audit(&self, _: Option<String>, limit: usize) -> Vec<AuditEntry> {

@@ -24,6 +24,8 @@ use crate::error::ApiError;
 pub const MAX_JSON: usize = 1024 * 1024;
 /// The largest component, in bytes.
 pub const MAX_COMPONENT: usize = 64 * 1024 * 1024;
+/// The field with a component's signature.
+pub const SIGNATURE: &str = "weir-signature";
 /// The most selectors in one invalidation: each is work that Redis does in one atomic step.
 pub const MAX_SELECTORS: usize = 1000;
 /// The most upgraded connections in one answer.
@@ -55,6 +57,7 @@ pub fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
         .route("/v1/policies/{name}/canary", post(policies::canary))
         .route("/v1/policies/{name}/promote", post(policies::promote))
         .route("/v1/policies/{name}/rollback", post(policies::rollback))
+        .route("/v1/fleet", get(policies::fleet))
         .route("/v1/audit", get(policies::audit))
         .route("/v1/reload", post(policies::reload))
         .route("/v1/explain", get(inspect::explain))

@@ -4,13 +4,15 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{App, MAX_AUDIT, MAX_COMPONENT};
+use super::{App, MAX_AUDIT, MAX_COMPONENT, SIGNATURE};
 use crate::body::{self, Field, JsonObject};
-use crate::control::{Deployed, Reloaded, RolledBack, Trial, TrialMode, TrialRequest};
+use crate::control::{
+    Deployed, Fleet, Reloaded, RolledBack, Trial, TrialMode, TrialRequest, Upload,
+};
 use crate::error::ApiError;
 
 type Name = Result<Path<String>, PathRejection>;
@@ -37,6 +39,7 @@ pub(super) async fn put(
             "the node takes no components any more",
         )
     })?;
+    let signature = signature(request.headers())?;
     let component = body::read(request, MAX_COMPONENT).await?;
     if component.is_empty() {
         return Err(ApiError::new(
@@ -44,10 +47,32 @@ pub(super) async fn put(
             "the body is empty; send the component: curl --data-binary @policy.wasm",
         ));
     }
+    let upload = Upload {
+        component,
+        signature,
+    };
     Ok(Json(match activate {
-        true => app.control.put_policy(&name, component).await?,
-        false => app.control.hold_policy(&name, component).await?,
+        true => app.control.put_policy(&name, upload).await?,
+        false => app.control.hold_policy(&name, upload).await?,
     }))
+}
+
+/// What the field `Weir-Signature` says.
+fn signature(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(SIGNATURE).iter();
+    let (first, more) = (values.next(), values.next());
+    match (first.map(HeaderValue::to_str), more) {
+        (None, _) => Ok(None),
+        (Some(Ok(text)), None) => Ok(Some(text.to_owned())),
+        _ => Err(ApiError::field(
+            SIGNATURE,
+            "the field holds one signature, in base64",
+        )),
+    }
+}
+
+pub(super) async fn fleet(State(app): State<App>) -> Json<Fleet> {
+    Json(app.control.fleet().await)
 }
 
 /// Reads `activate=true` or `activate=false`.

@@ -53,13 +53,24 @@ async fn a_component_is_deployed_under_the_decoded_name() {
     for kind in ["application/wasm", "application/octet-stream"] {
         let request = local("PUT", "/v1/policies/my%20one")
             .header("content-type", kind)
+            .header("weir-signature", "c2lnbmVk")
             .body(Body::from("\0asm"))
             .unwrap();
         let answer = ask(&fake, request).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.json(), json!({"version": "def"}));
     }
-    assert_eq!(fake.asked.lock().await[0], r#"put my one b"\0asm""#);
+    let asked = r#"put my one b"\0asm" Some("c2lnbmVk")"#;
+    assert_eq!(fake.asked.lock().await[0], asked);
+    let twice = local("PUT", "/v1/policies/a").header("content-type", "application/wasm");
+    let twice = twice
+        .header("weir-signature", "a")
+        .header("weir-signature", "b");
+    let answer = ask(&fake, twice.body(Body::from("\0asm")).unwrap()).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.field().as_deref()),
+        (400, Some("weir-signature"))
+    );
     let empty = local("PUT", "/v1/policies/a").header("content-type", "application/wasm");
     let answer = ask(&fake, empty.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, 400);

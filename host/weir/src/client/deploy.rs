@@ -6,30 +6,39 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
-use weir_admin::{Deployed, MAX_COMPONENT, PolicyInfo};
+use weir_admin::{Deployed, MAX_COMPONENT, PolicyInfo, Upload};
 
+use super::fleet::{self, WaitArgs};
 use super::http::{Node, policy_path, typed};
 use super::trial::{self, TryArgs};
-use super::{AdminArgs, print, printable, raw};
+use super::{AdminArgs, print, printable};
+use crate::signing;
 
-/// Replace a policy on a running node, or try the new version beside it
+/// Replace a policy on all nodes of the fleet, or try the new version beside it on one
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeployArgs {
     /// The policy's name in the configuration
     name: String,
     /// The component, as `weir plugin build` makes it
     file: PathBuf,
+    /// Sign it with this key: a PEM file with a private key of ed25519
+    #[arg(long, value_name = "FILE", env = "WEIR_DEPLOY_KEY")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     how: TryArgs,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// End the trial of a version, or bring the previous version of a policy back
+/// End the trial of a version, or bring the previous version of a policy back on all nodes
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RollbackArgs {
     /// The policy's name in the configuration
     name: String,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -64,6 +73,12 @@ pub(super) async fn deploy(args: DeployArgs) -> anyhow::Result<String> {
             component.len()
         );
     }
+    let key = args.key.as_ref();
+    let signature = key.map(|key| signing::sign(key, &args.name, &component));
+    let upload = Upload {
+        component: Bytes::from(component),
+        signature: signature.transpose()?,
+    };
     let node = Node::new(&args.admin)?;
     // Asked before the upload: a refusal (token, name) is then an answer, not a broken pipe.
     let known = policy(&node, &args.name).await?;
@@ -72,18 +87,23 @@ pub(super) async fn deploy(args: DeployArgs) -> anyhow::Result<String> {
     let stays = || format!("{} stays at version {before}", args.name);
     if let Some((mode, percent)) = args.how.wanted() {
         let held = node
-            .put(&format!("{path}?activate=false"), Bytes::from(component))
+            .put(&format!("{path}?activate=false"), upload)
             .await
             .with_context(stays)?;
-        let Deployed { version } = typed(&held)?;
+        let Deployed { version, .. } = typed(&held)?;
         let begun = trial::begin(&node, &known, Some(version), mode, percent, args.admin.json);
         return begun.await.with_context(stays);
     }
-    let answer = node
-        .put(&path, Bytes::from(component))
-        .await
-        .with_context(stays)?;
-    report(&args.name, &before, &answer, args.admin.json)
+    let answer = node.put(&path, upload).await.with_context(stays)?;
+    report(
+        &node,
+        &args.name,
+        &before,
+        &answer,
+        &args.wait,
+        args.admin.json,
+    )
+    .await
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<String> {
@@ -96,7 +116,15 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<String> {
     {
         return Ok(text);
     }
-    report(&args.name, &before, &answer, args.admin.json)
+    report(
+        &node,
+        &args.name,
+        &before,
+        &answer,
+        &args.wait,
+        args.admin.json,
+    )
+    .await
 }
 
 /// What the node says of a policy.
@@ -116,20 +144,19 @@ pub(super) async fn policy(node: &Node, name: &str) -> anyhow::Result<PolicyInfo
     );
 }
 
-pub(super) fn report(
+pub(super) async fn report(
+    node: &Node,
     name: &str,
     before: &str,
     answer: &Value,
+    wait: &WaitArgs,
     json: bool,
 ) -> anyhow::Result<String> {
-    if json {
-        return Ok(raw(answer));
-    }
-    let Deployed { version } = typed(answer)?;
+    let Deployed { version, .. } = typed(answer)?;
     let version = printable(&version);
-    Ok(if version == before {
-        format!("{name}: {version} is in force, as before")
-    } else {
-        format!("{name}: {version} is in force, in place of {before}")
-    })
+    let text = match version == before {
+        true => format!("{name}: {version} is in force, as before"),
+        false => format!("{name}: {version} is in force, in place of {before}"),
+    };
+    fleet::reported(node, name, answer, wait, json, text).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weir_admin::{SIGNATURE, Upload};
 
 use super::{AdminArgs, printable};
 
@@ -59,19 +60,24 @@ impl Node {
 
     /// GET, whatever the status.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        self.send(Method::GET, path, None, Bytes::new()).await
+        self.send(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await
     }
 
     /// POST of JSON that succeeded.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let body = Bytes::from(body.to_string());
-        let answer = self.send(Method::POST, path, Some("application/json"), body);
+        let answer = self.send(Method::POST, path, of_type("application/json"), body);
         self.success(answer.await?)
     }
 
     /// PUT of a component that succeeded.
-    pub(super) async fn put(&self, path: &str, component: Bytes) -> anyhow::Result<Value> {
-        let answer = self.send(Method::PUT, path, Some("application/wasm"), component);
+    pub(super) async fn put(&self, path: &str, upload: Upload) -> anyhow::Result<Value> {
+        let mut headers = of_type("application/wasm");
+        if let Some(signature) = &upload.signature {
+            headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);
+        }
+        let answer = self.send(Method::PUT, path, headers, upload.component);
         self.success(answer.await?)
     }
 
@@ -106,19 +112,18 @@ impl Node {
         &self,
         method: Method,
         path: &str,
-        kind: Option<&'static str>,
+        headers: HeaderMap,
         body: Bytes,
     ) -> anyhow::Result<Answer> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.base));
-        if let Some(kind) = kind {
-            request = request.header(header::CONTENT_TYPE, kind);
-        }
+            .uri(format!("{}{path}", self.base))
+            .body(Full::new(body))?;
+        *request.headers_mut() = headers;
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, token);
+            let headers = request.headers_mut();
+            headers.insert(header::AUTHORIZATION, token.clone());
         }
-        let request = request.body(Full::new(body))?;
         tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .map_err(|_| {
@@ -172,6 +177,10 @@ impl Node {
             self.base
         )
     }
+}
+
+fn of_type(kind: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))])
 }
 
 /// The answer as the type it should have.

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod event;
+mod fleet;
 mod http;
 mod inspect;
 mod purge;

@@ -2,15 +2,18 @@
 
 use anyhow::bail;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_admin::{PolicyInfo, Source, TrialMode};
 
 use super::http::{Node, typed};
-use super::{AdminArgs, print, printable, raw, stats, table};
+use super::{AdminArgs, fleet, print, printable, raw, stats, table};
 
 /// Show how a running node is
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatusArgs {
+    /// The nodes of the fleet instead, with the versions that each has in force
+    #[arg(long)]
+    fleet: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -36,6 +39,14 @@ pub(super) struct Report {
 
 pub(super) async fn execute(args: StatusArgs) -> anyhow::Result<Report> {
     let node = Node::new(&args.admin)?;
+    if args.fleet {
+        let fleet = fleet::seen(&node).await?;
+        let text = match args.admin.json {
+            true => raw(&json!(fleet)),
+            false => fleet::shown(&fleet),
+        };
+        return Ok(Report { text, ready: true });
+    }
     let status = node.success(node.get("/v1/status").await?)?;
     // 503 is one of its answers, and none of ours.
     let readiness = node.get("/readyz").await?.body;

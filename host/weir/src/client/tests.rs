@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use clap::Parser;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -13,9 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest, PolicyCost,
-    PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind,
-    Source, Trial, TrialExample, TrialMode, TrialRequest,
+    ExplainRequest, Fleet, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
+    PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
+    SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest, Upload,
 };
 
 use super::*;
@@ -143,21 +142,23 @@ impl Control for Fake {
         }]
     }
 
-    async fn put_policy(&self, name: &str, component: Bytes) -> Result<Deployed, ControlError> {
+    async fn put_policy(&self, name: &str, upload: Upload) -> Result<Deployed, ControlError> {
         let refused = ControlErrorKind::BadRequest { field: None };
-        if component.starts_with(b"junk") {
+        if upload.component.starts_with(b"junk") {
             return Err(ControlError::new(refused, "not a component"));
         }
         self.asked.lock().await.push(format!("put {name}"));
         Ok(Deployed {
             version: "def".into(),
+            ..Deployed::default()
         })
     }
 
-    async fn hold_policy(&self, name: &str, _: Bytes) -> Result<Deployed, ControlError> {
+    async fn hold_policy(&self, name: &str, _: Upload) -> Result<Deployed, ControlError> {
         self.asked.lock().await.push(format!("hold {name}"));
         Ok(Deployed {
             version: "ghi".into(),
+            ..Deployed::default()
         })
     }
 
@@ -174,7 +175,12 @@ impl Control for Fake {
             .push(format!("promote {name} {version:?}"));
         Ok(Deployed {
             version: "ghi".into(),
+            ..Deployed::default()
         })
+    }
+
+    async fn fleet(&self) -> Fleet {
+        Fleet::default()
     }
 
     async fn audit(&self, policy: Option<String>, limit: usize) -> Vec<AuditEntry> {

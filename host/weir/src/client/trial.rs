@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use weir_admin::{AuditEntry, PolicyInfo, Trial, TrialMode};
 
 use super::deploy::{policy, report};
+use super::fleet::WaitArgs;
 use super::http::{Node, policy_path, typed};
 use super::{AdminArgs, print, printable, raw, table};
 
@@ -43,7 +44,7 @@ pub(crate) struct TrialArgs {
     admin: AdminArgs,
 }
 
-/// Put the version on trial in force
+/// Put the version on trial in force, on all nodes of the fleet
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PromoteArgs {
     /// The policy's name in the configuration
@@ -51,6 +52,8 @@ pub(crate) struct PromoteArgs {
     /// Another version that the node holds
     #[arg(long)]
     version: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -150,7 +153,15 @@ pub(super) async fn promote(args: PromoteArgs) -> anyhow::Result<String> {
     let before = printable(&policy(&node, &args.name).await?.version);
     let path = format!("{}/promote", policy_path(&args.name));
     let answer = node.post(&path, &json!({"version": args.version})).await?;
-    report(&args.name, &before, &answer, args.admin.json)
+    report(
+        &node,
+        &args.name,
+        &before,
+        &answer,
+        &args.wait,
+        args.admin.json,
+    )
+    .await
 }
 
 pub(super) async fn audit(args: AuditArgs) -> anyhow::Result<String> {

@@ -14,6 +14,7 @@ use super::compound::Choice;
 use super::errors::Problem;
 use super::pattern::PathPattern;
 use super::secret::{Secret, SecretError, read_secret};
+use crate::signing::PublicKey;
 
 /// A node's configuration, valid as a whole.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The admin listener, if any.
     pub(crate) admin: Option<Admin>,
+    /// Keys by one of which a component must be signed that does not come from its file;
+    /// none where signatures are not asked for.
+    pub(crate) trusted_keys: Vec<PublicKey>,
     /// What is logged.
     pub(crate) log: Log,
     /// The memory tier.

@@ -25,6 +25,7 @@ pub(super) const TABLES: &[&TableSpec] = &[
     Certificate::SPEC,
     Limits::SPEC,
     Admin::SPEC,
+    Deploy::SPEC,
     Log::SPEC,
     Memory::SPEC,
     Cache::SPEC,
@@ -58,6 +59,8 @@ table! {
         limits: Limits, = {};
         /// The admin listener.
         admin: Admin, absent "none: no admin listener";
+        /// Whose policies are taken.
+        deploy: Deploy, = {};
         /// What is logged.
         log: Log, = {};
         /// The memory tier.
@@ -130,6 +133,16 @@ table! {
         listen: SocketAddr, = "127.0.0.1:9900";
         /// File with the token that each request must carry as `Authorization: Bearer TOKEN`.
         token_file: PathBuf, absent "none: loopback only, no token";
+    }
+}
+
+table! {
+    /// What components are taken that come through the admin API or from other nodes. The files that
+    /// `policies.NAME.component` names are always.
+    "[deploy]" Deploy {
+        /// PEM files with public keys of ed25519 (`openssl pkey -in KEY -pubout`). Components must be signed by one of
+        /// them (`weir deploy --key KEY`).
+        trusted_keys: List<PathBuf>, absent "none: signatures are not asked for";
     }
 }
 

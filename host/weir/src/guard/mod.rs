@@ -250,7 +250,7 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
         }
         Step::Restore if entry.policy().admitted() < 100 => {
             entry.policy().admit(100);
-            state.policies.release(name);
+            state.policies.release_quarantine(name);
             let why = Some("it does well again".to_owned());
             app.write_down(name, "restored", "retry", &version, None, why);
             return;
@@ -286,7 +286,7 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
                 .await;
             if let Err(error) = begun {
                 tracing::warn!(policy = name, %error, "a version in quarantine cannot be tried again");
-                state.policies.release(name);
+                state.policies.release_quarantine(name);
                 return;
             }
             let detail = Some(format!("{PROBE} percent, out of quarantine"));

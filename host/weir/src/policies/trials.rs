@@ -8,7 +8,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use weir_proxy::{Trial, TrialMode};
 
-use super::{Entry, Loader, Policies, Source, Version};
+use super::{Entry, Loader, Policies, Source, Upload, Version};
 
 /// How many versions are held beside those in force and before: the newest ones.
 const HELD: usize = 4;
@@ -73,16 +73,20 @@ impl Policies {
         &mut self,
         loader: &Loader,
         name: &str,
-        bytes: Bytes,
+        upload: Upload,
     ) -> anyhow::Result<String> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
+        let bytes = upload.bytes.clone();
+        let (content, _) = upload.named();
+        entry.admit(loader, name, &content)?;
         if let Some(known) = entry.known_as(&bytes) {
             return Ok(known);
         }
         let watched = loader.watched.clone();
-        let version = loader
+        let mut version = loader
             .load_with(name, &entry.config, bytes, Source::Deployed, watched)
             .await?;
+        version.signature = content.signature;
         let label = version.policy.version().to_owned();
         entry.held.push(version);
         if entry.held.len() > HELD {
@@ -106,7 +110,7 @@ impl Policies {
         percent: f64,
     ) -> Result<Arc<Trial>, TrialError> {
         let entry = self.entry(name)?;
-        let bytes = entry.candidate(version)?;
+        let (bytes, _) = entry.candidate(version)?;
         let services = match mode {
             TrialMode::Shadow => loader.watched.clone(),
             TrialMode::Canary => loader.services.clone(),
@@ -136,7 +140,7 @@ impl Policies {
             .trial
             .as_ref()
             .map(|trial| trial.policy.version().to_owned());
-        let bytes = match version.or(tried.as_deref()) {
+        let (bytes, signature) = match version.or(tried.as_deref()) {
             Some(version) => entry.candidate(Some(version))?,
             None => {
                 return Err(TrialError::Conflict(format!(
@@ -146,10 +150,11 @@ impl Policies {
             }
         };
         let config = &entry.config;
-        let loaded = loader
+        let mut loaded = loader
             .load(name, config, bytes, Source::Deployed)
             .await
             .map_err(TrialError::Load)?;
+        loaded.signature = signature;
         let from = entry.current.policy.version().to_owned();
         let version = loaded.policy.version().to_owned();
         entry
@@ -191,7 +196,7 @@ impl Policies {
     }
 
     /// Forgets that.
-    pub(crate) fn release(&mut self, name: &str) {
+    pub(crate) fn release_quarantine(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.quarantine = None;
         }
@@ -222,14 +227,15 @@ impl Entry {
         known.map(|version| version.policy.version().to_owned())
     }
 
-    fn all(&self) -> impl Iterator<Item = &Version> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Version> {
         std::iter::once(&self.current)
             .chain(&self.previous)
             .chain(&self.held)
     }
 
-    /// The component of a version that could come into force; the newest without a name.
-    fn candidate(&self, version: Option<&str>) -> Result<Bytes, TrialError> {
+    /// The component of a version that could come into force, and its signature; the newest
+    /// without a name.
+    fn candidate(&self, version: Option<&str>) -> Result<(Bytes, Option<String>), TrialError> {
         let Some(version) = version else {
             let newest = self.held.last().ok_or_else(|| {
                 TrialError::Conflict(
@@ -238,7 +244,7 @@ impl Entry {
                         .to_owned(),
                 )
             })?;
-            return Ok(newest.bytes.clone());
+            return Ok((newest.bytes.clone(), newest.signature.clone()));
         };
         if self.current.policy.version() == version {
             return Err(TrialError::Conflict(format!(
@@ -254,7 +260,7 @@ impl Entry {
                     self.names()
                 ))
             })?;
-        Ok(known.bytes.clone())
+        Ok((known.bytes.clone(), known.signature.clone()))
     }
 
     fn names(&self) -> String {

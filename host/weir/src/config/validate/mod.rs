@@ -2,6 +2,7 @@
 //! that depend on other keys, references between tables, files.
 
 mod compress;
+mod deploy;
 mod disk;
 mod listen;
 mod policies;
@@ -40,6 +41,7 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
     let cache = root
         .cache
         .and_then(|cache| resolve_cache(&cache.value, memory, findings));
+    let trusted_keys = deploy::resolve(root.deploy, folder, findings);
     let disk = root.disk.map(|disk| {
         let around = disk::Around {
             folder,
@@ -104,6 +106,7 @@ pub(super) fn config(root: raw::Root, file: &Path, findings: &mut Findings<'_>) 
             .map_or_else(cores, |threads| to_usize(threads.value)),
         limits: resolve_limits(&root.limits?.value)?,
         admin: admin.map_or(Some(None), |admin| admin.map(Some))?,
+        trusted_keys: trusted_keys?,
         log: resolve_log(&root.log?.value)?,
         memory: memory?,
         cache: cache?,
