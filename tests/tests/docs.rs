@@ -13,11 +13,12 @@ use weir_tests::artifact::{target_dir, weir_binary, workspace};
 use weir_tests::{RedisServer, Scratch, charity, guests, weir_command};
 
 /// The pages that are checked, relative to the workspace.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "docs/policies.md",
     "docs/invalidation.md",
+    "docs/fleet.md",
     "docs/operations.md",
 ];
 

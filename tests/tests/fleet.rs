@@ -343,6 +343,11 @@ async fn a_node_that_cannot_follow_is_seen_and_all_are_rolled_back_together() {
     );
     let (_, said) = weir(&plain, &["status", "--fleet"]).await;
     assert!(said.contains("has refused a version of p"), "{said}");
+    until("the metric counts it", async || {
+        let behind = plain.admin().metric("weir_policies_behind", &[]).await;
+        (behind == 1.0).then_some(())
+    })
+    .await;
     assert!(said.contains(second.as_str().expect("text")), "{said}");
 
     let (ok, said) = weir(&plain, &["rollback", "p"]).await;

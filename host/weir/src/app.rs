@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) published: Option<Published>,
     /// Woken when what this node tells of itself has changed.
     pub(crate) told: Notify,
+    /// Policies whose last release this node could not take.
+    pub(crate) behind: Arc<AtomicU64>,
     /// Counts what policies limit.
     pub(crate) limiter: Arc<RateLimiter>,
     /// Those of the TLS listeners, if there are any.
@@ -139,6 +141,7 @@ impl App {
             roster: OnceLock::new(),
             published,
             told: Notify::new(),
+            behind: Arc::default(),
             limiter,
             certificates,
             loader,

@@ -1,6 +1,7 @@
 //! What the tiers, the log and the policies count, read anew at each scrape.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -25,6 +26,7 @@ pub(crate) fn register(app: &App) {
         node: Arc::downgrade(&app.node),
         nodes: app.nodes.clone(),
         limiter: Arc::clone(&app.limiter),
+        behind: Arc::clone(&app.behind),
     });
     app.node
         .metrics()
@@ -37,6 +39,7 @@ struct Parts {
     node: std::sync::Weak<Node>,
     nodes: LiveNodes,
     limiter: Arc<RateLimiter>,
+    behind: Arc<AtomicU64>,
 }
 
 impl Collector for Parts {
@@ -82,6 +85,11 @@ impl Collector for Parts {
             "nodes",
             "Nodes of the fleet as last heard of, this one included",
             u64::from(self.nodes.count()),
+        )?;
+        out.gauge(
+            "policies_behind",
+            "Policies whose last release this node could not take",
+            self.behind.load(Ordering::Relaxed),
         )?;
         out.counter(
             "rate_limit_alone",

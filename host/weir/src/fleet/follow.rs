@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering as AtomicOrdering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -100,6 +101,14 @@ impl Follower {
             self.policy(app, &name, documents.remove(&name), due)
                 .await?;
         }
+        let state = app.state().await;
+        let refused = state
+            .policies
+            .iter()
+            .filter(|(_, entry)| entry.refused().is_some());
+        app.behind
+            .store(refused.count() as u64, AtomicOrdering::Relaxed);
+        drop(state);
         self.agreed = true;
         self.seen = Some(changed);
         if due {
