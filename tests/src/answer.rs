@@ -164,7 +164,11 @@ pub fn http2_client() -> Client {
         .expect("an HTTP/2 client")
 }
 
-fn builder() -> reqwest::ClientBuilder {
+/// What both begin with, for a test that needs more.
+pub fn builder() -> reqwest::ClientBuilder {
+    // reqwest asks for one before it makes a client. Where another test of the process
+    // has been first, it is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use weir_tests::answer;
 use weir_tests::component::with_misdeed;
 use weir_tests::origin::page_text;
 use weir_tests::{Config, Origin, Reply, Scratch, Weir, guests, until};
@@ -170,7 +171,7 @@ async fn a_canary_decides_for_a_part_of_the_clients_and_always_the_same() {
         let mut now = Vec::new();
         for client in 1..=40 {
             let local = IpAddr::from([127, 0, 1, client]);
-            let client = reqwest::Client::builder()
+            let client = answer::builder()
                 .local_address(local)
                 .build()
                 .expect("a client");
@@ -322,7 +323,7 @@ async fn audited(node: &Weir) -> Vec<[String; 3]> {
 
 /// A request from another address of the loopback network.
 async fn get_from(node: &Weir, client: u8, path: &str) -> reqwest::Response {
-    let client = reqwest::Client::builder().local_address(IpAddr::from([127, 0, 1, client]));
+    let client = answer::builder().local_address(IpAddr::from([127, 0, 1, client]));
     let client = client.build().expect("a client");
     client.get(node.url(path)).send().await.expect("an answer")
 }

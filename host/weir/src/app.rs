@@ -24,6 +24,7 @@ use crate::certificates::Certificates;
 use crate::config::{self, Config};
 use crate::fleet;
 use crate::policies::{Kept, Loader, Policies, Reloaded};
+use crate::registry::Pulled;
 use crate::settings;
 use crate::tiers::{self, Tiers};
 
@@ -116,6 +117,7 @@ impl App {
             false => None,
         };
         let audit = Audit::open(kept, clock.clone())?;
+        let pulled = Pulled::new(kept.map(|data_dir| data_dir.join("registry")));
         let kept = kept.map(Kept::open).transpose()?.map(Arc::new);
         let node = Node::new(Parts {
             memory: MemoryTier::new(config.memory.capacity, clock.clone()),
@@ -129,7 +131,7 @@ impl App {
             certificates.announce(node.metrics());
         }
         let services = services(kv, Arc::clone(&limiter));
-        let loader = Loader::new(engine, services, &config.trusted_keys, kept);
+        let loader = Loader::new(engine, services, &config.trusted_keys, kept, pulled);
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
             .await?

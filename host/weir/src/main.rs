@@ -20,6 +20,7 @@ mod logging;
 mod metrics;
 mod plugin;
 mod policies;
+mod registry;
 mod run;
 mod settings;
 mod sharing;

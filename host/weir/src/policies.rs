@@ -12,6 +12,7 @@ use weir_proxy::{Metrics, PolicySlot, Trial};
 
 use crate::capabilities;
 use crate::config;
+use crate::registry::Pulled;
 use crate::settings;
 use crate::signing::{self, PublicKey};
 
@@ -117,6 +118,8 @@ pub(crate) struct Loader {
     trusted: Arc<[PublicKey]>,
     /// What an earlier run was told.
     kept: Option<Arc<Kept>>,
+    /// What registries gave.
+    pulled: Arc<Pulled>,
 }
 
 impl Loader {
@@ -125,6 +128,7 @@ impl Loader {
         services: HostServices,
         trusted: &[PublicKey],
         kept: Option<Arc<Kept>>,
+        pulled: Pulled,
     ) -> Self {
         Self {
             engine,
@@ -132,6 +136,7 @@ impl Loader {
             services,
             trusted: trusted.into(),
             kept,
+            pulled: Arc::new(pulled),
         }
     }
 
@@ -208,7 +213,7 @@ impl Policies {
                     "{}:{}: policies.{name}.component: {error:#}\n   file: {}",
                     file.display(),
                     config.line,
-                    config.component.display()
+                    config.component
                 )),
             }
         }
@@ -263,7 +268,10 @@ impl Policies {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.entries
             .values()
-            .map(|entry| entry.config.component.clone())
+            .filter_map(|entry| match &entry.config.component {
+                config::Component::File(file) => Some(file.clone()),
+                config::Component::Registry(_) => None,
+            })
             .collect()
     }
 }
@@ -303,7 +311,10 @@ async fn configure_one(
     known: Option<&Entry>,
     retry: bool,
 ) -> anyhow::Result<(Entry, Reloaded)> {
-    let read = read(&config.component).await;
+    let read = match &config.component {
+        config::Component::File(file) => read(file).await,
+        config::Component::Registry(image) => loader.pulled.get(image).await,
+    };
     let Some(known) = known else {
         let entry = first(loader, name, config, read?).await?;
         let reloaded = entry.reloaded(name, true);

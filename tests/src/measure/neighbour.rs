@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use weir_tests::{Config, Scratch, guests};
+use weir_tests::{Config, Scratch, answer, guests};
 
 use super::site::{self, Site};
 use super::{percent, steady};
@@ -107,7 +107,7 @@ async fn half(site: &Site, misdeed: &str, options: &Options) -> Result<(u64, u64
 
 /// Requests at a steady rate, whether or not those before have been answered.
 async fn load(url: String, rate: u32, ended: Arc<AtomicBool>, failed: Arc<AtomicU64>) {
-    let client = reqwest::Client::new();
+    let client = answer::client();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
     let mut running = tokio::task::JoinSet::new();
     for number in 0_u64.. {

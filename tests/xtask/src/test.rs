@@ -26,6 +26,10 @@ const TOOLS: &[Tool] = &[
         program: "redis-server",
         package: "redis-server",
     },
+    Tool {
+        program: "docker-registry",
+        package: "docker-registry",
+    },
     // A test runs the curl lines of the documentation.
     Tool {
         program: "curl",

@@ -1,6 +1,6 @@
 //! `weir deploy` and `weir rollback`: which version of a policy is in force.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use super::fleet::{self, WaitArgs};
 use super::http::{Node, policy_path, typed};
 use super::trial::{self, TryArgs};
 use super::{AdminArgs, print, printable};
+use crate::registry::{Image, SCHEME};
 use crate::signing;
 
 /// Replace a policy on all nodes of the fleet, or try the new version beside it on one
@@ -19,8 +20,9 @@ use crate::signing;
 pub(crate) struct DeployArgs {
     /// The policy's name in the configuration
     name: String,
-    /// The component, as `weir plugin build` makes it
-    file: PathBuf,
+    /// The component: a file, as `weir plugin build` makes it, or oci://HOST/NAME:TAG in a registry
+    #[arg(value_name = "FILE")]
+    component: String,
     /// Sign it with this key: a PEM file with a private key of ed25519
     #[arg(long, value_name = "FILE", env = "WEIR_DEPLOY_KEY")]
     key: Option<PathBuf>,
@@ -61,22 +63,21 @@ pub(crate) async fn run_rollback(args: RollbackArgs) -> anyhow::Result<()> {
 }
 
 pub(super) async fn deploy(args: DeployArgs) -> anyhow::Result<String> {
-    let file = args.file.display();
-    let component =
-        std::fs::read(&args.file).with_context(|| format!("cannot read the component {file}"))?;
-    if component.is_empty() {
-        bail!("{file} is empty: build the policy with weir plugin build");
-    }
-    if component.len() > MAX_COMPONENT {
-        bail!(
-            "{file} has {} bytes; a component may have at most {MAX_COMPONENT}",
-            component.len()
-        );
-    }
+    let component = match args.component.starts_with(SCHEME) {
+        true => {
+            let image = Image::parse(&args.component)?;
+            let (bytes, digest) = image.pull().await?;
+            if image.digest().is_none() {
+                eprintln!("{image} is {digest}");
+            }
+            bytes
+        }
+        false => read(Path::new(&args.component))?,
+    };
     let key = args.key.as_ref();
     let signature = key.map(|key| signing::sign(key, &args.name, &component));
     let upload = Upload {
-        component: Bytes::from(component),
+        component,
         signature: signature.transpose()?,
     };
     let node = Node::new(&args.admin)?;
@@ -104,6 +105,22 @@ pub(super) async fn deploy(args: DeployArgs) -> anyhow::Result<String> {
         args.admin.json,
     )
     .await
+}
+
+fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let file = path.display();
+    let component =
+        std::fs::read(path).with_context(|| format!("cannot read the component {file}"))?;
+    if component.is_empty() {
+        bail!("{file} is empty: build the policy with weir plugin build");
+    }
+    if component.len() > MAX_COMPONENT {
+        bail!(
+            "{file} has {} bytes; a component may have at most {MAX_COMPONENT}",
+            component.len()
+        );
+    }
+    Ok(component.into())
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<String> {

@@ -28,9 +28,9 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::errors::{ConfigErrors, Problem};
 pub(crate) use self::model::{
-    Admin, CertificateFiles, Config, Disk, Grants, Guard, Log, LogFormat, LogLevel, OnPolicyError,
-    Policy, Protection, Redis, RedisDown, RedisProtocol, RedisServers, RedisTls, Route, Server,
-    Tls, Upstream, UpstreamTls,
+    Admin, CertificateFiles, Component, Config, Disk, Grants, Guard, Log, LogFormat, LogLevel,
+    OnPolicyError, Policy, Protection, Redis, RedisDown, RedisProtocol, RedisServers, RedisTls,
+    Route, Server, Tls, Upstream, UpstreamTls,
 };
 
 use self::errors::{Findings, Place};

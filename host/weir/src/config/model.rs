@@ -14,6 +14,7 @@ use super::compound::Choice;
 use super::errors::Problem;
 use super::pattern::PathPattern;
 use super::secret::{Secret, SecretError, read_secret};
+use crate::registry::Image;
 use crate::signing::PublicKey;
 
 /// A node's configuration, valid as a whole.
@@ -351,11 +352,29 @@ impl Server {
     }
 }
 
+/// Where a component is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Component {
+    /// A file, which is watched.
+    File(PathBuf),
+    /// In a registry, under a digest.
+    Registry(Image),
+}
+
+impl std::fmt::Display for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Registry(image) => write!(f, "{image}"),
+        }
+    }
+}
+
 /// A policy: a component, what it may use, and its limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// The component's file.
-    pub(crate) component: PathBuf,
+    /// Where its component is.
+    pub(crate) component: Component,
     /// The line in the configuration that names it, for messages.
     pub(crate) line: usize,
     /// At least one; no other policy has any of them.

@@ -327,7 +327,7 @@ table! {
 table! {
     /// A WebAssembly component that decides what is cached, under a name that routes use.
     "[policies.NAME]" Policy {
-        /// The component. When the file changes it is loaded anew.
+        /// The component: a file, which is loaded anew when it changes; or `oci://HOST/NAME@sha256:DIGEST` in a registry.
         component: PathBuf;
         /// First parts of the keys that the policy may use: small letters, digits, `-`, `_`.
         namespaces: List<String>;

@@ -53,7 +53,10 @@ fn files_that_it_names_are_relative_to_it_and_must_be_there() {
     file("password", "hunter2\n");
     file("p.wasm", "");
     let config = load(&folder).unwrap();
-    assert_eq!(config.policies["p"].component, folder.path().join("p.wasm"));
+    assert_eq!(
+        config.policies["p"].component,
+        Component::File(folder.path().join("p.wasm"))
+    );
     assert_eq!(
         config.admin.unwrap().token().unwrap().unwrap().expose(),
         "s3cret"

@@ -86,7 +86,7 @@ fn the_file_of_the_design_is_valid() {
         "127.0.0.1:3000"
     );
     let policy = &config.policies["charity"];
-    assert_eq!(policy.component, Path::new("etc/policies/charity.wasm"));
+    assert_eq!(policy.component.to_string(), "etc/policies/charity.wasm");
     assert_eq!(policy.namespaces.len(), 7);
     let grants = Grants {
         kv: true,

@@ -1,15 +1,16 @@
 //! Policies: component, namespaces, grants, limits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::compound::Named;
 use super::super::errors::{Findings, Place};
-use super::super::model::{Grant, Grants, Guard, Policy};
+use super::super::model::{Component, Grant, Grants, Guard, Policy};
 use super::super::raw;
 use super::super::read::At;
 use super::super::secret::open_file;
 use super::{bytes, cores, to_u32, to_usize, value};
+use crate::registry::{Image, SCHEME};
 
 /// Instances by default, for each core.
 const INSTANCES_PER_CORE: usize = 4;
@@ -29,24 +30,51 @@ pub(super) fn resolve(
     resolved.into_iter().collect()
 }
 
+fn resolve_component(
+    component: &At<PathBuf>,
+    folder: &Path,
+    findings: &mut Findings<'_>,
+) -> Option<Component> {
+    let named = component.value.to_str().filter(|it| it.starts_with(SCHEME));
+    if let Some(named) = named {
+        return match Image::parse(named) {
+            Ok(image) if image.digest().is_some() => Some(Component::Registry(image)),
+            wrong => {
+                findings.error(
+                    &component.place,
+                    match wrong {
+                        Ok(_) => {
+                            "a tag can be moved: two nodes could load two components".to_owned()
+                        }
+                        Err(error) => format!("{error:#}"),
+                    },
+                    "write oci://HOST/NAME@sha256:DIGEST, with the digest that the push printed",
+                );
+                None
+            }
+        };
+    }
+    let path = folder.join(&component.value);
+    if findings.check_files
+        && let Err(error) = open_file(&path)
+    {
+        findings.error(
+            &component.place,
+            format!("the component {} cannot be read: {error}", path.display()),
+            format!("build it: weir plugin build DIR -o {}", path.display()),
+        );
+    }
+    Some(Component::File(path))
+}
+
 fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> Option<Policy> {
     let line = raw
         .component
         .as_ref()
         .map(|component| findings.line(&component.place));
-    let component = raw.component.map(|component| {
-        let path = folder.join(&component.value);
-        if findings.check_files
-            && let Err(error) = open_file(&path)
-        {
-            findings.error(
-                &component.place,
-                format!("the component {} cannot be read: {error}", path.display()),
-                format!("build it: weir plugin build DIR -o {}", path.display()),
-            );
-        }
-        path
-    });
+    let component = raw
+        .component
+        .map(|component| resolve_component(&component, folder, findings));
     let memory_limit = bytes(&raw.memory_limit)?;
     let max_instances = raw
         .max_instances
@@ -65,7 +93,7 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
         }
     };
     Some(Policy {
-        component: component?,
+        component: component??,
         line: line?,
         namespaces: raw
             .namespaces?
