@@ -243,6 +243,29 @@ pub struct PolicyInfo {
     /// What the version in force costs.
     #[serde(default)]
     pub cost: PolicyCost,
+    /// More of each version named above; the version in force comes first.
+    #[serde(default)]
+    pub versions: Vec<VersionInfo>,
+}
+
+/// A version of a policy that the node knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The beginning of the component's hash.
+    pub version: String,
+    /// `active`, `previous`, `held`, or `shadow` or `canary`: a version on trial may be in
+    /// the list twice.
+    pub role: String,
+    /// When it was loaded, or, of the version in force, came into force: RFC 3339, in UTC.
+    pub since: String,
+    /// Its semantic version, if the component has one.
+    pub semver: Option<String>,
+    /// Who made it, as the component says.
+    pub authors: Option<String>,
+    /// What it is, as the component says.
+    pub description: Option<String>,
+    /// The commit that it was built from, as the component says.
+    pub revision: Option<String>,
 }
 
 /// What a version of a policy costs, since it was loaded.
@@ -453,6 +476,12 @@ pub struct AuditEntry {
     pub from: Option<String>,
     /// More, for a person.
     pub detail: Option<String>,
+    /// The version's semantic version, if its component has one.
+    #[serde(default)]
+    pub semver: Option<String>,
+    /// Who made the version, as its component says.
+    #[serde(default)]
+    pub authors: Option<String>,
 }
 
 /// Where a policy's component came from.

@@ -21,7 +21,7 @@ pub use control::{
     EventAnswer, ExplainRequest, Fleet, FleetNode, FleetPolicy, HookCost, InspectRequest,
     InvalidateAnswer, InvalidateRequest, PolicyCost, PolicyInfo, Quarantined, Readiness, Released,
     Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample, TrialMode,
-    TrialRequest, Upload,
+    TrialRequest, Upload, VersionInfo,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]

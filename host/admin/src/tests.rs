@@ -95,6 +95,7 @@ impl Control for Fake {
             trial: None,
             quarantined: None,
             cost: PolicyCost::default(),
+            versions: Vec::new(),
         }]
     }
 

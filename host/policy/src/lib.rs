@@ -7,6 +7,7 @@
 //! A guest is never trusted: its time, memory, output and handles are bounded, it sees
 //! only what it was granted, and an instance that failed is never used again.
 
+mod about;
 mod arena;
 mod bindings;
 mod bounds;
@@ -43,6 +44,7 @@ mod stats;
 mod test_node;
 mod wasi;
 
+pub use about::About;
 pub use capabilities::{
     CAPABILITIES, Grants, HostServices, Kv, KvError, LogLevel, LogSink, RateLimit, RateVerdict,
     TracingLog,

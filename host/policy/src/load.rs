@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Component, HasSelf, Linker};
 
+use crate::about::About;
 use crate::bindings::{clock, http, kv, log, rate_limit};
 use crate::capabilities::{CAPABILITIES, Grants, HostServices};
 use crate::engine::{Engine, EngineInner};
@@ -63,7 +64,11 @@ impl Engine {
         check_format(bytes)?;
         let hash = blake3::hash(bytes);
         let (engine, owned) = (self.0.clone(), bytes.to_vec());
-        let component = tokio::task::spawn_blocking(move || compile(&engine, &owned, &hash))
+        let compiled = tokio::task::spawn_blocking(move || {
+            let component = compile(&engine, &owned, &hash)?;
+            Ok((component, About::read(&owned)))
+        });
+        let (component, about) = compiled
             .await
             .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
         let waits = check_imports(self, &component, spec.grants)?;
@@ -79,6 +84,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             name: spec.name,
             version: hash.to_hex()[..12].to_owned(),
+            about,
             namespaces: spec.namespaces,
             services,
             globs: GlobCache::default(),

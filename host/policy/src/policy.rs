@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
 
+use crate::about::About;
 use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
@@ -80,6 +81,11 @@ impl Policy {
     /// The first 12 hexadecimal digits of the BLAKE3 hash of the component.
     pub fn version(&self) -> &str {
         &self.0.template.shared.version
+    }
+
+    /// What the component says of itself.
+    pub fn about(&self) -> &About {
+        &self.0.template.shared.about
     }
 
     /// No other policy that this process loads has it, not even the same version loaded again:

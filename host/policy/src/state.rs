@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::about::About;
 use crate::arena::Arena;
 use crate::capabilities::HostServices;
 use crate::decision::{Adjustment, ResponseInfo};
@@ -27,6 +28,7 @@ const LOG_LINES: u64 = 100;
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) version: String,
+    pub(crate) about: About,
     pub(crate) namespaces: Vec<String>,
     pub(crate) services: HostServices,
     pub(crate) globs: GlobCache,

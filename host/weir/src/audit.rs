@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context;
 use parking_lot::Mutex;
 use weir_admin::AuditEntry;
+use weir_policy::About;
 use weir_store::Clock;
 
 /// How many entries are kept in memory.
@@ -44,6 +45,8 @@ pub(crate) struct Change<'a> {
     /// The version in whose place it is.
     pub(crate) from: Option<&'a str>,
     pub(crate) detail: Option<String>,
+    /// What that version says of itself.
+    pub(crate) about: About,
 }
 
 impl Audit {
@@ -89,6 +92,8 @@ impl Audit {
             version: change.version.to_owned(),
             from: change.from.map(str::to_owned),
             detail: change.detail.clone(),
+            semver: change.about.version.clone(),
+            authors: change.about.authors.clone(),
         };
         tracing::info!(
             policy = entry.policy,
@@ -97,6 +102,8 @@ impl Audit {
             version = entry.version,
             from = entry.from,
             detail = entry.detail,
+            semver = entry.semver,
+            authors = entry.authors,
             "audit"
         );
         if let Some(path) = &inner.path
@@ -154,6 +161,7 @@ mod tests {
             version,
             from: Some("before"),
             detail: None,
+            about: About::default(),
         }
     }
 

@@ -412,6 +412,7 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
             wait_seconds: one.wait.as_secs(),
         }),
         cost: cost(policy),
+        versions: entry.versions(),
     }
 }
 

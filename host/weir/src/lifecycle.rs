@@ -220,6 +220,7 @@ impl App {
             version,
             from,
             detail,
+            about: self.loader().about(version),
         });
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use bytes::Bytes;
-use weir_policy::{Engine, HostServices, Policy};
+use weir_policy::{About, Engine, HostServices, Policy};
 use weir_proxy::{Metrics, PolicySlot, Trial};
 
 use crate::capabilities;
@@ -16,6 +17,7 @@ use crate::registry::Pulled;
 use crate::settings;
 use crate::signing::{self, PublicKey};
 
+mod about;
 mod kept;
 mod releases;
 mod trials;
@@ -44,6 +46,7 @@ struct Version {
     /// What it was deployed with.
     signature: Option<String>,
     source: Source,
+    loaded: SystemTime,
 }
 
 /// A configured policy.
@@ -51,12 +54,16 @@ struct Version {
 pub(crate) struct Entry {
     pub(crate) config: config::Policy,
     current: Version,
+    /// When it came into force.
+    since: SystemTime,
     previous: Option<Version>,
     /// Versions that were loaded and never put in force, the newest last. They are
     /// watched: what they do changes nothing.
     held: Vec<Version>,
     /// One of them that is tried, or the version before.
     trial: Option<Arc<Trial>>,
+    /// When that began.
+    trial_since: Option<SystemTime>,
     /// The version that was taken back by itself, until somebody changes something.
     quarantine: Option<Quarantine>,
     /// What was last loaded from the file: a deployed version wins until this changes.
@@ -120,6 +127,7 @@ pub(crate) struct Loader {
     kept: Option<Arc<Kept>>,
     /// What registries gave.
     pulled: Arc<Pulled>,
+    known: about::Known,
 }
 
 impl Loader {
@@ -137,11 +145,17 @@ impl Loader {
             trusted: trusted.into(),
             kept,
             pulled: Arc::new(pulled),
+            known: about::Known::default(),
         }
     }
 
     pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
         self.kept.as_ref()
+    }
+
+    /// What a version says of itself that was loaded lately.
+    pub(crate) fn about(&self, version: &str) -> About {
+        self.known.about(version).unwrap_or_default()
     }
 
     /// Compiles and checks a component; the engine does it off this thread.
@@ -166,12 +180,14 @@ impl Loader {
     ) -> anyhow::Result<Version> {
         let spec = settings::policy(name, config);
         let policy = self.engine.load(spec, &bytes, services).await?;
+        self.known.note(&policy);
         Ok(Version {
             policy,
             hash: signing::hash(&bytes),
             bytes,
             signature: None,
             source,
+            loaded: SystemTime::now(),
         })
     }
 }
@@ -281,9 +297,11 @@ impl Entry {
         Self {
             config: config.clone(),
             current,
+            since: SystemTime::now(),
             previous: None,
             held: Vec::new(),
             trial: None,
+            trial_since: None,
             quarantine: None,
             file,
             failed: None,
@@ -297,6 +315,7 @@ impl Entry {
         // Its idle instances would keep places that others need.
         self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));
+        self.since = SystemTime::now();
         self.last_error = None;
         // It was compared with a version that is not in force any more.
         self.trial = None;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
-use weir_admin::{PolicyInfo, Source, TrialMode};
+use weir_admin::{PolicyInfo, Source, TrialMode, VersionInfo};
 
 use super::http::{Node, typed};
 use super::{AdminArgs, fleet, print, printable, raw, stats, table};
@@ -122,6 +122,10 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
     text.push_str(&table::table(&rows, 3));
     cost_table(text, policies);
     for policy in policies {
+        if let Some(active) = policy.versions.first() {
+            let name = printable(&policy.name);
+            text.push_str(&format!("{name}: {}\n", in_force(active)));
+        }
         if let Some(trial) = &policy.trial {
             let mode = match trial.mode {
                 TrialMode::Shadow => "in shadow",
@@ -149,6 +153,23 @@ fn policy_table(text: &mut String, policies: &[PolicyInfo]) {
             text.push_str(&format!("{name}: last error: {}\n", printable(error)));
         }
     }
+}
+
+/// What there is to say of the version in force.
+fn in_force(active: &VersionInfo) -> String {
+    let mut said = printable(&active.version);
+    if let Some(semver) = &active.semver {
+        said.push_str(&format!(" is {}", printable(semver)));
+    }
+    if let Some(authors) = &active.authors {
+        said.push_str(&format!(" by {}", printable(authors)));
+    }
+    let revision = active
+        .revision
+        .iter()
+        .map(|text| format!(" ({})", printable(text)));
+    said.extend(revision);
+    format!("{said}, in force since {}", printable(&active.since))
 }
 
 /// What the hooks cost that were called.

@@ -14,7 +14,7 @@ use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
     ExplainRequest, Fleet, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
     PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
-    SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest, Upload,
+    SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest, Upload, VersionInfo,
 };
 
 use super::*;
@@ -139,6 +139,14 @@ impl Control for Fake {
                     p99_us: Some(2_000.0),
                 }],
             },
+            versions: vec![VersionInfo {
+                version: "abc".into(),
+                role: "active".into(),
+                since: "2026-11-26T19:00:00Z".into(),
+                semver: Some("1.4.0\u{1b}".into()),
+                authors: Some("Ada".into()),
+                ..VersionInfo::default()
+            }],
         }]
     }
 
@@ -196,6 +204,8 @@ impl Control for Fake {
             version: "abc".into(),
             from: None,
             detail: Some("no \u{1b}component".into()),
+            semver: Some("1.4.0".into()),
+            authors: Some("A \u{1b}da".into()),
         }]
     }
 

@@ -187,11 +187,15 @@ pub(super) async fn audit(args: AuditArgs) -> anyhow::Result<String> {
             Some(detail) => format!("{}: {}", change.by, detail),
             None => change.by.clone(),
         };
+        let version = match &change.semver {
+            Some(semver) => format!("{} ({semver})", change.version),
+            None => change.version.clone(),
+        };
         let cells = [
             &*change.time,
             &*change.policy,
             &*change.action,
-            &*change.version,
+            &version,
             from,
             &by,
         ];

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::TARGET;
-use super::component::componentize;
+use super::component::{About, componentize};
 use super::progress::is_step;
 use super::toolchain::{cargo, cargo_missing, ensure_target, said};
 
@@ -40,7 +40,8 @@ pub(crate) fn build(dir: &Path, output: Option<&Path>, progress: &dyn Fn(&str)) 
     let module = std::fs::read(&module)
         .with_context(|| format!("reading what cargo compiled, {}", module.display()))?;
     progress("weir: making the component");
-    let component = componentize(&module).with_context(|| format!("in {}", dir.display()))?;
+    let mut component = componentize(&module).with_context(|| format!("in {}", dir.display()))?;
+    package.about.write(&mut component);
     let output = match output {
         Some(output) => output.to_owned(),
         None => dir.join("target").join(format!("{}.wasm", package.name)),
@@ -75,6 +76,7 @@ struct Package {
     /// Apart from what cargo builds otherwise: a running `cargo build` of the same
     /// workspace must not make a policy's build wait.
     target_dir: PathBuf,
+    about: About,
 }
 
 impl Package {
@@ -126,6 +128,16 @@ impl Package {
             id: text("id").context("`cargo metadata` gives the package no id")?,
             name: text("name").context("`cargo metadata` gives the package no name")?,
             dir: manifest.parent().unwrap_or(Path::new("/")).to_owned(),
+            about: About {
+                version: text("version"),
+                authors: Some(
+                    items(&package["authors"])
+                        .filter_map(Value::as_str)
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+                description: text("description"),
+            },
             target_dir: metadata["target_directory"]
                 .as_str()
                 .map(|target| Path::new(target).join("policies"))

@@ -1,6 +1,7 @@
 //! From a core module to a component that is a Weir policy.
 
 use anyhow::{Context, Result, anyhow, bail};
+use wasm_encoder::{ComponentSection, CustomSection};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 /// The interface that makes a component a policy, without its version.
@@ -21,6 +22,31 @@ pub(super) fn componentize(module: &[u8]) -> Result<Vec<u8>> {
         bail!("{NOT_A_POLICY}");
     }
     Ok(component)
+}
+
+/// What a component says of itself, in the custom sections of WebAssembly's tool conventions.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) version: Option<String>,
+    pub(super) authors: Option<String>,
+    pub(super) description: Option<String>,
+}
+
+impl About {
+    /// Appends the sections: `version`, `authors` and `description`.
+    pub(super) fn write(&self, component: &mut Vec<u8>) {
+        let sections = [
+            ("version", &self.version),
+            ("authors", &self.authors),
+            ("description", &self.description),
+        ];
+        for (name, text) in sections {
+            if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
+                let (name, data) = (name.into(), text.as_bytes().into());
+                CustomSection { name, data }.append_to_component(component);
+            }
+        }
+    }
 }
 
 fn exports_hooks(component: &[u8]) -> Result<bool> {

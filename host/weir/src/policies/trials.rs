@@ -2,7 +2,7 @@
 //! promoted, rolled back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -121,6 +121,7 @@ impl Policies {
             .map_err(TrialError::Load)?;
         let trial = Arc::new(Trial::new(loaded.policy, mode, percent));
         entry.trial = Some(Arc::clone(&trial));
+        entry.trial_since = Some(SystemTime::now());
         Ok(trial)
     }
 
