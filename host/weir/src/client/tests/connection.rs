@@ -18,6 +18,7 @@ async fn status_shows_readiness_state_and_policies() {
          \n\
          POLICY   HOOK        REMEMBERED  CALLS  FAILED     TIME   P50      P99\n\
          charity  on-request        5000   1234       1  0.500 s  2 µs  2000 µs\n\n\
+         charity: abc is 1.4.0\u{fffd} by Ada, in force since 2026-11-26T19:00:00Z\n\
          charity: ghi is tried in shadow (12.5 %): weir trial charity\n\
          charity: xyz is in quarantine: it \u{fffd}traps; it is tried again after 5m\n\
          charity: last error: trap \u{fffd}[2J\n\n\
