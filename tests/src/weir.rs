@@ -21,6 +21,7 @@ use crate::scratch::Scratch;
 #[derive(Debug, Clone)]
 pub struct Config {
     text: String,
+    core: Option<usize>,
 }
 
 /// What begins every configuration: the two listeners.
@@ -32,14 +33,13 @@ impl Config {
     pub fn whole(text: &str) -> Self {
         Self {
             text: text.to_owned(),
+            core: None,
         }
     }
 
     /// A configuration of tables, to which the listeners are added.
     pub fn new(tables: &str) -> Self {
-        Self {
-            text: format!("{LISTENERS}{tables}"),
-        }
+        Self::whole(&format!("{LISTENERS}{tables}"))
     }
 
     /// One upstream called `origin` and one route for every path, plain RFC 9111.
@@ -94,6 +94,12 @@ impl Config {
         self
     }
 
+    /// Has the node run on this CPU core alone (by `taskset`), for measurements.
+    pub fn on_core(mut self, core: usize) -> Self {
+        self.core = Some(core);
+        self
+    }
+
     /// The text so far.
     pub fn text(&self) -> &str {
         &self.text
@@ -128,7 +134,7 @@ impl Weir {
         let path = scratch.write("weir.toml", config.text());
         let admin = Admin::new(format!("http://127.0.0.1:{}", admin_port.number()));
         let mut node = Self {
-            process: spawn(&path, &scratch),
+            process: spawn(&path, &scratch, config.core),
             config,
             port,
             admin_port,
@@ -277,7 +283,7 @@ impl Weir {
 
     /// Starts it, once it has ended, with its file, ports and directory.
     pub async fn start_again(&mut self) {
-        self.process = spawn(&self.config_file(), &self.scratch);
+        self.process = spawn(&self.config_file(), &self.scratch, self.config.core);
         self.lives().await;
     }
 
@@ -307,8 +313,16 @@ impl Weir {
     }
 }
 
-fn spawn(config: &Path, scratch: &Scratch) -> Process {
-    let mut command = Command::new(artifact::weir_binary());
+fn spawn(config: &Path, scratch: &Scratch, core: Option<usize>) -> Process {
+    let mut command = match core {
+        None => Command::new(artifact::weir_binary()),
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &core.to_string()]);
+            command.arg(artifact::weir_binary());
+            command
+        }
+    };
     command.arg("run").arg("-c").arg(config);
     Process::spawn("weir", &mut command, &scratch.join("weir.log"))
 }

@@ -483,3 +483,28 @@ async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_r
         "{note}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_memo_false_every_request_calls_the_policy() {
+    const REQUESTS: u32 = 30;
+    let origin = Origin::start().await;
+    for (memo, called) in [("true", false), ("false", true)] {
+        let more = format!("memo = {memo}\n");
+        let config = Config::policy(&origin.url(), &guests().static_site(), &more);
+        let node = config.start().await;
+        for _ in 0..REQUESTS {
+            node.get("/a").await;
+        }
+        let calls = async |memo| {
+            let labels = [("hook", "on-request"), ("memo", memo)];
+            node.admin()
+                .metric("weir_policy_calls_total", &labels)
+                .await
+        };
+        let (off, remembered) = (calls("off").await, calls("hit").await);
+        match called {
+            true => assert_eq!((off, remembered), (f64::from(REQUESTS), 0.0)),
+            false => assert!(off == 0.0 && remembered > 0.0, "{off}, {remembered}"),
+        }
+    }
+}

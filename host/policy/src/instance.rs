@@ -73,6 +73,8 @@ pub(crate) struct Template {
     pub(crate) config: Arc<str>,
     /// The component imports a capability that can wait.
     pub(crate) waits: bool,
+    /// Decisions may be remembered.
+    pub(crate) memo: bool,
 }
 
 /// An instance that is ready for calls.

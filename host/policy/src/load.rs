@@ -34,6 +34,8 @@ pub struct PolicySpec {
     pub config: serde_json::Value,
     /// What it may use.
     pub limits: Limits,
+    /// Whether decisions are remembered that rest on nothing but what was read.
+    pub memo: bool,
 }
 
 impl Engine {
@@ -100,6 +102,7 @@ impl Engine {
             limits: spec.limits,
             config: config.into(),
             waits,
+            memo: spec.memo,
         };
         Policy::start(template)
             .await

@@ -59,7 +59,7 @@ impl Policy {
         let pool = Pool::new(template.limits.instances);
         let first = template.instantiate().await?;
         let memo = Memo::default();
-        if first.configured_impurely {
+        if first.configured_impurely || !template.memo {
             // What it read then (kv, the clock) may be in every decision.
             memo.turn_off();
         }
@@ -156,8 +156,13 @@ impl Policy {
         self.0.admitted.load(Relaxed)
     }
 
-    /// Whether decisions are remembered: until the policy is found to depend on more than
-    /// what it reads.
+    /// Whether the configuration lets decisions be remembered.
+    pub fn may_remember(&self) -> bool {
+        self.0.template.memo
+    }
+
+    /// Whether decisions are remembered: where they may be, and until the policy is found to
+    /// depend on more than what it reads.
     pub fn remembers(&self) -> bool {
         !self.0.memo.is_off()
     }

@@ -240,6 +240,7 @@ pub(crate) fn policy(name: &str, policy: &config::Policy) -> PolicySpec {
             reuse: policy.reuse,
             ..Limits::default()
         },
+        memo: policy.memo,
     }
 }
 
@@ -256,6 +257,7 @@ pub(crate) fn same_policy(old: &config::Policy, new: &config::Policy) -> bool {
             policy.total_memory,
             policy.max_instances,
             policy.reuse,
+            policy.memo,
         )
     };
     what_counts(old) == what_counts(new)

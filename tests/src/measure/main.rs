@@ -5,11 +5,13 @@ mod memory;
 mod neighbour;
 mod paused;
 mod percent;
+mod policy_cost;
 mod purge;
 mod redis_hit;
 mod restart;
 mod site;
 mod steady;
+mod traffic;
 mod wrk;
 
 use anyhow::Result;
@@ -36,6 +38,8 @@ enum What {
     Restart(restart::Options),
     /// Hits in memory while Redis is frozen, beside those while it is well.
     Paused(paused::Options),
+    /// What a policy adds to the CPU time of a hit.
+    PolicyCost(policy_cost::Options),
     /// What a policy that misbehaves costs the other routes.
     Neighbour(neighbour::Options),
 }
@@ -49,6 +53,7 @@ async fn main() -> Result<()> {
         What::Compress(options) => compress::run(&options).await,
         What::Restart(options) => restart::run(&options).await,
         What::Paused(options) => paused::run(&options).await,
+        What::PolicyCost(options) => policy_cost::run(&options).await,
         What::Neighbour(options) => neighbour::run(&options).await,
     }
 }

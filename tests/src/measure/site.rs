@@ -93,8 +93,12 @@ fn answer(
         number += 1;
     }
     text.truncate(body);
+    let kind = match path.ends_with(".css") {
+        true => "text/css; charset=utf-8",
+        false => "text/html; charset=utf-8",
+    };
     let response = Response::builder()
-        .header("content-type", "text/html; charset=utf-8")
+        .header("content-type", kind)
         .header("etag", "\"5e1f-5a0b0a1c\"")
         .header("last-modified", "Tue, 03 Nov 2026 10:00:00 GMT")
         .header("cache-control", "public, max-age=36000")

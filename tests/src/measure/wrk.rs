@@ -11,6 +11,8 @@ const MARK: &str = "RESULT ";
 
 /// What wrk did.
 pub(crate) struct Load {
+    /// Requests answered.
+    pub(crate) requests: u64,
     /// Requests answered each second.
     pub(crate) rate: f64,
 }
@@ -23,16 +25,62 @@ pub(crate) async fn run(
     seconds: u64,
     dir: &Path,
 ) -> Result<Load> {
-    let script = dir.join("random.lua");
     let host = super::site::HOST;
-    std::fs::write(
-        &script,
-        format!(
-            r#"function init(args) math.randomseed(tonumber(args[1]) or 1) end
+    let script = format!(
+        r#"function init(args) math.randomseed(tonumber(args[1]) or 1) end
 local headers = {{ ["Host"] = "{host}" }}
 function request()
   return wrk.format("GET", string.format("/%07d", math.random(0, {objects} - 1)), headers)
 end
+"#
+    );
+    let command = Command::new("wrk");
+    start(command, &script, port, connections, seconds, dir).await
+}
+
+/// Sends the requests in a file, one after the other and again from the start; each ends with
+/// an empty line. Runs on this core alone.
+pub(crate) async fn play(
+    port: u16,
+    requests: &Path,
+    connections: u32,
+    seconds: u64,
+    core: usize,
+    dir: &Path,
+) -> Result<Load> {
+    // They are made beforehand, so that the load costs little itself.
+    let script = format!(
+        r#"local requests, at = {{}}, 0
+function init(args)
+  local file = assert(io.open("{}", "rb"))
+  for request in file:read("*a"):gmatch("(.-\r\n\r\n)") do requests[#requests + 1] = request end
+  file:close()
+end
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+"#,
+        requests.display()
+    );
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string(), "wrk"]);
+    start(command, &script, port, connections, seconds, dir).await
+}
+
+async fn start(
+    mut command: Command,
+    script: &str,
+    port: u16,
+    connections: u32,
+    seconds: u64,
+    dir: &Path,
+) -> Result<Load> {
+    let file = dir.join("wrk.lua");
+    std::fs::write(
+        &file,
+        format!(
+            r#"{script}
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format('{MARK}{{"requests":%d,"microseconds":%d,"failed":%d}}\n',
@@ -42,10 +90,10 @@ end
 "#
         ),
     )?;
-    let output = Command::new("wrk")
+    let output = command
         .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
         .arg("-s")
-        .arg(&script)
+        .arg(&file)
         .arg(format!("http://127.0.0.1:{port}"))
         .stdin(Stdio::null())
         .output()
@@ -53,14 +101,16 @@ end
         .context("cannot run wrk (Debian package wrk)")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let Some(line) = said.lines().find_map(|line| line.strip_prefix(MARK)) else {
-        bail!("wrk gave no result:\n{said}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("wrk gave no result:\n{said}{error}");
     };
     let result: Value = serde_json::from_str(line)?;
     let number = |name: &str| result[name].as_u64().unwrap_or(0);
     if number("failed") > 0 {
         bail!("{} requests failed", number("failed"));
     }
+    let requests = number("requests");
     #[expect(clippy::cast_precision_loss, reason = "it is printed")]
-    let rate = number("requests") as f64 * 1e6 / number("microseconds").max(1) as f64;
-    Ok(Load { rate })
+    let rate = requests as f64 * 1e6 / number("microseconds").max(1) as f64;
+    Ok(Load { requests, rate })
 }

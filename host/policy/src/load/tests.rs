@@ -11,6 +11,7 @@ fn spec() -> PolicySpec {
         grants: Grants::default(),
         config: serde_json::Value::Null,
         limits: Limits::default(),
+        memo: true,
     }
 }
 

@@ -122,6 +122,7 @@ pub(crate) fn spec() -> PolicySpec {
             cpu: Duration::from_millis(500),
             ..Limits::default()
         },
+        memo: true,
     }
 }
 

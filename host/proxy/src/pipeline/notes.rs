@@ -35,6 +35,8 @@ pub(super) fn cost(policy: &Policy, reads: &Reads, took: Duration) -> Cost {
              the policy"
                 .to_owned(),
         );
+    } else if !policy.may_remember() {
+        notes.push("not remembered: the policy's `memo` is false in the configuration".to_owned());
     } else if !policy.remembers() {
         notes.push(
             "not remembered: this version was found to decide differently on the same reads; it \

@@ -393,6 +393,8 @@ pub(crate) struct Policy {
     pub(crate) max_instances: usize,
     /// Calls after which an instance is replaced. Not zero.
     pub(crate) reuse: u32,
+    /// Whether decisions are remembered.
+    pub(crate) memo: bool,
     /// When a version is taken back by itself.
     pub(crate) guard: Guard,
 }

@@ -345,6 +345,9 @@ table! {
         max_instances: u64, absent "four for each CPU core", in 1..=10000;
         /// Calls after which an instance is replaced.
         reuse: u64, = 10000, in 1..=4294967295;
+        /// Whether a decision that rests on nothing but what the policy read is remembered, so that the next request
+        /// that reads the same needs no call.
+        memo: bool, = true;
         /// When a version is taken back by itself.
         guard: Guard, = {};
     }

@@ -109,6 +109,7 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
         total_memory,
         max_instances,
         reuse: to_u32(value(&raw.reuse)?),
+        memo: value(&raw.memo)?,
         guard: guard(&raw.guard?.value)?,
     })
 }
