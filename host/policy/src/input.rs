@@ -61,11 +61,24 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn text(value: &'a str) -> Self {
+    /// All of them, in order.
+    pub(crate) fn as_slice(&self) -> &[Cow<'a, [u8]>] {
+        match self {
+            Self::Absent => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+
+    pub(crate) fn option(value: Option<Cow<'a, [u8]>>) -> Self {
+        value.map_or(Self::Absent, Self::One)
+    }
+
+    pub(crate) fn text(value: &'a str) -> Self {
         Self::One(Cow::Borrowed(value.as_bytes()))
     }
 
-    fn of(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
+    pub(crate) fn of(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Self {
         let Some(first) = values.next() else {
             return Self::Absent;
         };

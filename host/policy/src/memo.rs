@@ -8,26 +8,31 @@
 //! Hidden state in a guest would make this wrong, so a leaf serves only after two
 //! instances agreed on it, a sample of what is remembered is run again, and the first
 //! call that departs from the tree switches the memo off for good.
+//!
+//! A full tree gives up what nobody asked for of late, once in a while and all at once. So
+//! whoever sends requests at random, however many, drives out nothing that is in use.
 
-use std::collections::HashMap;
+mod tree;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
+use self::tree::{Size, Tree};
 use crate::decision::Decision;
-use crate::reads::{Answer, Read, ReadInput, Reads};
+use crate::reads::{ReadInput, Reads};
 use crate::request::RequestHead;
 
-/// The most nodes of a tree. Beyond it nothing is added, so that random requests cannot
-/// drive out what is remembered.
-const MAX_NODES: usize = 8_192;
-/// The most bytes of questions and answers of a tree.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// One in so many remembered decisions is asked again.
 const SAMPLE: u32 = 256;
-
-/// The largest decision that is remembered, in bytes.
-const MAX_DECISION: usize = 16 * 1024;
+/// But no more of them than take this share of a core.
+const SAMPLE_SHARE: u32 = 200;
+/// The longest time for which a sample that does not end keeps others from being taken.
+const SAMPLE_PATIENCE: Duration = Duration::from_secs(1);
+/// The least time between two sweeps: what is asked for that often stays.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What the memo knows about a request.
 #[derive(Debug, PartialEq)]
@@ -39,28 +44,6 @@ pub(crate) enum Recall {
         /// The instance that gave the only opinion so far; 0 for none.
         but_not: u64,
     },
-}
-
-#[derive(Debug)]
-enum Node {
-    Branch {
-        input: ReadInput,
-        edges: HashMap<Answer, usize>,
-    },
-    Leaf {
-        decision: Decision,
-        /// The instance that decided so first.
-        by: u64,
-        /// Another one agreed.
-        agreed: bool,
-    },
-}
-
-#[derive(Debug, Default)]
-struct Tree {
-    /// The first one is the root.
-    nodes: Vec<Node>,
-    bytes: usize,
 }
 
 /// What a call that was made told the memo.
@@ -75,11 +58,39 @@ enum Lesson {
 }
 
 /// The remembered decisions of one policy version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Memo {
-    tree: RwLock<Tree>,
+    tree: ArcSwap<Tree>,
+    writer: Mutex<Writer>,
     off: AtomicBool,
     recalled: AtomicU64,
+    began: Instant,
+    /// Nanoseconds after `began` before which no sample is taken.
+    sample_after: AtomicU64,
+}
+
+/// Held by the one who adds.
+#[derive(Debug)]
+struct Writer {
+    size: Size,
+    swept: Instant,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        let began = Instant::now();
+        Self {
+            tree: ArcSwap::default(),
+            writer: Mutex::new(Writer {
+                size: Size::default(),
+                swept: began,
+            }),
+            off: AtomicBool::new(false),
+            recalled: AtomicU64::new(0),
+            began,
+            sample_after: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Memo {
@@ -88,7 +99,7 @@ impl Memo {
         let Recall::Known(decision) = self.recall(head) else {
             return None;
         };
-        if fastrand::u32(..SAMPLE) == 0 {
+        if fastrand::u32(..SAMPLE) == 0 && self.may_sample(Instant::now()) {
             return None;
         }
         self.recalled.fetch_add(1, Ordering::Relaxed);
@@ -97,23 +108,15 @@ impl Memo {
 
     /// What is remembered for a request.
     pub(crate) fn recall(&self, head: &RequestHead) -> Recall {
-        let ask = Recall::Ask { but_not: 0 };
         if self.is_off() {
-            return ask;
+            return Recall::Ask { but_not: 0 };
         }
-        let tree = self.tree.read();
-        let mut at = 0;
-        loop {
-            match tree.nodes.get(at) {
-                None => return ask,
-                Some(Node::Branch { input, edges }) => match edges.get(&input.answer(head)) {
-                    Some(next) => at = *next,
-                    None => return ask,
-                },
-                Some(Node::Leaf {
-                    by, agreed: false, ..
-                }) => return Recall::Ask { but_not: *by },
-                Some(Node::Leaf { decision, .. }) => return Recall::Known(decision.clone()),
+        match self.tree.load().find(head, |_| ()) {
+            None => Recall::Ask { but_not: 0 },
+            Some(leaf) if !leaf.agreed() => Recall::Ask { but_not: leaf.by },
+            Some(leaf) => {
+                leaf.touch();
+                Recall::Known(leaf.decision.clone())
             }
         }
     }
@@ -121,28 +124,20 @@ impl Memo {
     /// What the remembered decision for a request rests on, in the order it was read.
     /// Nothing where none is remembered.
     pub(crate) fn inputs(&self, head: &RequestHead) -> Vec<ReadInput> {
-        let tree = self.tree.read();
         let mut inputs = Vec::new();
-        let mut at = 0;
-        loop {
-            match tree.nodes.get(at) {
-                Some(Node::Branch { input, edges }) => {
-                    inputs.push(input.clone());
-                    match edges.get(&input.answer(head)) {
-                        Some(next) => at = *next,
-                        None => return Vec::new(),
-                    }
-                }
-                Some(Node::Leaf { .. }) => return inputs,
-                None => return Vec::new(),
-            }
+        let tree = self.tree.load();
+        match tree.find(head, |input| inputs.push(input.clone())) {
+            Some(_) => inputs,
+            None => Vec::new(),
         }
     }
 
     /// Remembers nothing from now on: the policy depends on more than it reads.
     pub(crate) fn turn_off(&self) {
+        let mut writer = self.writer.lock();
         self.off.store(true, Ordering::Release);
-        *self.tree.write() = Tree::default();
+        self.tree.store(Default::default());
+        writer.size = Size::default();
     }
 
     /// Learns from a call that was made. Answers whether the memo was switched off by it.
@@ -150,16 +145,10 @@ impl Memo {
         if self.is_off() {
             return false;
         }
-        let (lesson, has_room) = {
-            let tree = self.tree.read();
-            let lesson = tree.compare(reads, decision, by);
-            (lesson, tree.has_room(&reads.list, decision))
-        };
-        match lesson {
-            Lesson::New if !has_room => false,
+        match self.tree.load().compare(reads, decision, by) {
             Lesson::Known => false,
             Lesson::New => {
-                self.tree.write().add(reads, decision, by);
+                self.add(reads, decision, by, Instant::now());
                 false
             }
             Lesson::Departed => {
@@ -167,6 +156,47 @@ impl Memo {
                 true
             }
         }
+    }
+
+    /// Adds what is new. Another call may have added it meanwhile, or have filled the tree, or
+    /// have switched the memo off: then nothing happens.
+    fn add(&self, reads: &Reads, decision: &Decision, by: u64, now: Instant) {
+        let mut writer = self.writer.lock();
+        let tree = self.tree.load();
+        let new = || !self.is_off() && tree.compare(reads, decision, by) == Lesson::New;
+        if !new() || tree.add(&mut writer.size, reads, decision, by) {
+            return;
+        }
+        if now.saturating_duration_since(writer.swept) < SWEEP_EVERY {
+            return;
+        }
+        let (swept, mut size) = tree.swept();
+        swept.add(&mut size, reads, decision, by);
+        *writer = Writer { size, swept: now };
+        self.tree.store(swept.into());
+    }
+
+    /// Whether another sample may be taken now. The one who is told so takes it.
+    fn may_sample(&self, now: Instant) -> bool {
+        let now = self.nanoseconds(now);
+        let after = self.sample_after.load(Ordering::Relaxed);
+        let until = now.saturating_add(nanoseconds(SAMPLE_PATIENCE));
+        now >= after
+            && self
+                .sample_after
+                .compare_exchange(after, until, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// A sample took so long: the next one waits until it is worth that.
+    pub(crate) fn sampled(&self, now: Instant, took: Duration) {
+        let pause = nanoseconds(took.saturating_mul(SAMPLE_SHARE));
+        let after = self.nanoseconds(now).saturating_add(pause);
+        self.sample_after.store(after, Ordering::Relaxed);
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(self.began))
     }
 
     /// Whether the policy was found to depend on more than what it reads.
@@ -180,130 +210,8 @@ impl Memo {
     }
 }
 
-impl Tree {
-    /// Follows a call's reads. Says what the tree makes of them; changes nothing.
-    fn compare(&self, reads: &Reads, decision: &Decision, by: u64) -> Lesson {
-        let mut at = 0;
-        let mut rest = reads.list.iter();
-        loop {
-            let node = match self.nodes.get(at) {
-                None if reads.impure => return Lesson::Known,
-                None => return Lesson::New,
-                Some(node) => node,
-            };
-            match (node, rest.next()) {
-                (Node::Branch { input, edges }, Some(read)) if *input == read.input => {
-                    match edges.get(&read.answer) {
-                        Some(next) => at = *next,
-                        None if reads.impure => return Lesson::Known,
-                        None => return Lesson::New,
-                    }
-                }
-                (
-                    Node::Leaf {
-                        decision: known, ..
-                    },
-                    None,
-                ) if reads.impure || known != decision => {
-                    return Lesson::Departed;
-                }
-                (
-                    Node::Leaf {
-                        by: first, agreed, ..
-                    },
-                    None,
-                ) => {
-                    return match *agreed || *first == by {
-                        true => Lesson::Known,
-                        false => Lesson::New,
-                    };
-                }
-                // What a capability answered may lead a call elsewhere.
-                (Node::Branch { .. }, _) if reads.impure => return Lesson::Known,
-                // It stopped early, went on, or asked something else.
-                _ => return Lesson::Departed,
-            }
-        }
-    }
-
-    /// Adds what `compare` found new. Another call may have added it meanwhile, or have
-    /// filled the tree: then nothing happens.
-    fn add(&mut self, reads: &Reads, decision: &Decision, by: u64) {
-        if self.compare(reads, decision, by) != Lesson::New {
-            return;
-        }
-        let mut at = 0;
-        let mut rest = reads.list.as_slice();
-        while let Some(Node::Branch { edges, .. }) = self.nodes.get(at) {
-            // `compare` has seen that the read is there.
-            let Some((read, later)) = rest.split_first() else {
-                return;
-            };
-            match edges.get(&read.answer) {
-                Some(next) => {
-                    at = *next;
-                    rest = later;
-                }
-                None => return self.grow(at, rest, decision, by),
-            }
-        }
-        match self.nodes.get_mut(at) {
-            Some(Node::Leaf { agreed, .. }) => *agreed = true,
-            _ => self.plant(rest, decision, by),
-        }
-    }
-
-    /// Adds an edge to the branch at `at` for the first of `rest`, and what follows it.
-    fn grow(&mut self, at: usize, rest: &[Read], decision: &Decision, by: u64) {
-        let Some((first, later)) = rest.split_first() else {
-            return;
-        };
-        if !self.has_room(rest, decision) {
-            return;
-        }
-        let next = self.nodes.len();
-        if let Some(Node::Branch { edges, .. }) = self.nodes.get_mut(at) {
-            edges.insert(first.answer.clone(), next);
-            self.bytes += first.answer.len();
-            self.append(later, decision, by);
-        }
-    }
-
-    /// The first call of all.
-    fn plant(&mut self, reads: &[Read], decision: &Decision, by: u64) {
-        if self.nodes.is_empty() && self.has_room(reads, decision) {
-            self.append(reads, decision, by);
-        }
-    }
-
-    fn has_room(&self, reads: &[Read], decision: &Decision) -> bool {
-        let bytes: usize = reads
-            .iter()
-            .map(|read| read.input.len() + read.answer.len())
-            .sum();
-        let decision = decision.weight();
-        decision <= MAX_DECISION
-            && self.nodes.len() + reads.len() < MAX_NODES
-            && self.bytes + bytes + decision <= MAX_BYTES
-    }
-
-    /// Appends a chain of branches and its leaf; the first of them lands at the end.
-    fn append(&mut self, reads: &[Read], decision: &Decision, by: u64) {
-        for read in reads {
-            let next = self.nodes.len() + 1;
-            self.bytes += read.input.len() + read.answer.len();
-            self.nodes.push(Node::Branch {
-                input: read.input.clone(),
-                edges: HashMap::from([(read.answer.clone(), next)]),
-            });
-        }
-        self.bytes += decision.weight();
-        self.nodes.push(Node::Leaf {
-            decision: decision.clone(),
-            by,
-            agreed: false,
-        });
-    }
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

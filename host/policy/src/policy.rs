@@ -198,7 +198,13 @@ impl Policy {
             Recall::Ask { but_not } => (None, but_not),
             Recall::Known(decision) => (Some(decision), 0),
         };
-        let asked = match (self.ask(request, now_ms, Record::Yes, but_not).await, known) {
+        let began = Instant::now();
+        let asked = self.ask(request, now_ms, Record::Yes, but_not).await;
+        if known.is_some() {
+            let now = Instant::now();
+            memo.sampled(now, now.duration_since(began));
+        }
+        let asked = match (asked, known) {
             (Ok(asked), _) => asked,
             // A sample that could not be taken costs the request nothing.
             (Err(_), Some(known)) => return Ok(known),

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decision::Pass;
+use crate::reads::Read;
 use crate::request::tests::head;
 
 fn pass(reason: &str) -> Decision {
@@ -141,7 +142,11 @@ fn a_sample_of_what_is_known_is_asked_again() {
     fastrand::seed(7);
     let rounds = SAMPLE * 40;
     let asked = (0..rounds)
-        .filter(|_| memo.serve(&request).is_none())
+        .filter(|_| {
+            let asked = memo.serve(&request).is_none();
+            memo.sampled(memo.began, Duration::ZERO);
+            asked
+        })
         .count();
     assert!(
         (1..rounds as usize / 10).contains(&asked),
@@ -150,20 +155,138 @@ fn a_sample_of_what_is_known_is_asked_again() {
 }
 
 #[test]
-fn random_requests_fill_it_up_and_drive_nothing_out() {
-    let memo = Memo::default();
-    let learn = |path: &str| {
-        let request = head(path, &[]);
-        let reads = played(&request, &[ReadInput::Path]);
-        memo.learn(&reads, &pass(path), 1);
-        memo.learn(&reads, &pass(path), 2);
-    };
-    learn("/wanted");
-    for n in 0..2 * MAX_NODES {
-        learn(&format!("/random/{n}"));
+fn samples_take_a_small_share_of_the_time_however_slow_the_policy_is() {
+    let (memo, ms) = (Memo::default(), Duration::from_millis);
+    assert!(memo.may_sample(memo.began));
+    assert!(!memo.may_sample(memo.began), "one is under way");
+    let took = ms(3);
+    memo.sampled(memo.began + took, took);
+    let again = took + took * SAMPLE_SHARE;
+    assert!(!memo.may_sample(memo.began + again - ms(1)));
+    assert!(memo.may_sample(memo.began + again));
+    // This one never ends.
+    assert!(memo.may_sample(memo.began + again + SAMPLE_PATIENCE));
+}
+
+/// A memo with a policy that reads the path.
+struct Paths {
+    memo: Memo,
+    now: Instant,
+}
+
+impl Paths {
+    fn new() -> Self {
+        let memo = Memo::default();
+        let now = memo.began;
+        Self { memo, now }
     }
-    assert!(memo.tree.read().nodes.len() <= MAX_NODES);
-    assert_eq!(known(&memo, &head("/wanted", &[])), Some(pass("/wanted")));
+
+    /// Is it remembered? If not, the policy is called, and remembers it the second time.
+    fn ask(&self, path: &str) -> bool {
+        let request = head(path, &[]);
+        if self.memo.recall(&request) == Recall::Known(pass(path)) {
+            return true;
+        }
+        let reads = played(&request, &[ReadInput::Path]);
+        for by in [1, 2] {
+            if self.memo.tree.load().compare(&reads, &pass(path), by) == Lesson::New {
+                self.memo.add(&reads, &pass(path), by, self.now);
+            }
+        }
+        false
+    }
+
+    fn flood(&self, name: &str) {
+        for n in 0..2 * tree::MAX_NODES {
+            self.ask(&format!("/random/{name}/{n}"));
+        }
+        assert!(self.memo.writer.lock().size.nodes <= tree::MAX_NODES);
+    }
+}
+
+#[test]
+fn random_requests_drive_out_nothing_that_is_in_use() {
+    let mut paths = Paths::new();
+    paths.ask("/wanted");
+    paths.ask("/forgotten");
+    for round in 0..5 {
+        assert!(paths.ask("/wanted"), "in round {round}");
+        paths.flood(&round.to_string());
+        paths.now += SWEEP_EVERY;
+    }
+    assert!(paths.ask("/wanted"));
+    assert!(!paths.ask("/forgotten"), "nobody asked for it");
+}
+
+#[test]
+fn a_full_tree_makes_room_for_what_comes_into_use_but_not_all_the_time() {
+    let mut paths = Paths::new();
+    paths.flood("first");
+    assert!(!paths.ask("/new"));
+    assert!(!paths.ask("/new"), "it is full");
+    paths.now += SWEEP_EVERY;
+    assert!(!paths.ask("/new"));
+    assert!(paths.ask("/new"), "it was swept");
+    paths.flood("second");
+    assert!(!paths.ask("/newer"));
+    assert!(!paths.ask("/newer"), "it was swept a moment ago");
+    assert!(paths.ask("/new"));
+}
+
+#[test]
+fn a_sweep_counts_what_it_keeps() {
+    let paths = Paths::new();
+    let kept = Paths::new();
+    for n in 0..300 {
+        let path = format!("/{n}");
+        paths.ask(&path);
+        if n % 3 == 0 {
+            assert!(paths.ask(&path));
+            kept.ask(&path);
+        }
+    }
+    for n in 0..300 {
+        assert!(paths.ask(&format!("/{n}")));
+    }
+    let (tree, size) = paths.memo.tree.load().swept();
+    assert_eq!(size, paths.memo.writer.lock().size, "all are in use");
+    let (_, none) = tree.swept();
+    assert_eq!(none, Size::default(), "nobody asked since");
+    for n in (0..300).step_by(3) {
+        let request = head(&format!("/{n}"), &[]);
+        tree.find(&request, |_| ()).unwrap().touch();
+    }
+    assert_eq!(tree.swept().1, kept.memo.writer.lock().size);
+}
+
+#[test]
+fn many_read_while_one_adds_and_sweeps() {
+    let mut paths = Paths::new();
+    paths.ask("/wanted");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let request = head("/wanted", &[]);
+                while !ended.load(Ordering::Relaxed) {
+                    assert_eq!(paths.memo.recall(&request), Recall::Known(pass("/wanted")));
+                }
+            });
+        }
+        for round in 0_u32..4 {
+            let now = paths.memo.began + SWEEP_EVERY * round;
+            // The threads may not have run since the last sweep.
+            assert!(paths.ask("/wanted"));
+            for n in 0..tree::MAX_NODES {
+                let path = format!("/random/{round}/{n}");
+                let reads = played(&head(&path, &[]), &[ReadInput::Path]);
+                paths.memo.add(&reads, &pass(&path), 1, now);
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    paths.now += SWEEP_EVERY;
+    assert!(paths.ask("/wanted"));
 }
 
 proptest! {
