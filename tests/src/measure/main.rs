@@ -11,6 +11,7 @@ mod redis_hit;
 mod restart;
 mod site;
 mod steady;
+mod swaps;
 mod traffic;
 mod wrk;
 
@@ -40,6 +41,8 @@ enum What {
     Paused(paused::Options),
     /// What a policy adds to the CPU time of a hit.
     PolicyCost(policy_cost::Options),
+    /// A policy replaced a thousand times under load.
+    Swaps(swaps::Options),
     /// What a policy that misbehaves costs the other routes.
     Neighbour(neighbour::Options),
 }
@@ -54,6 +57,7 @@ async fn main() -> Result<()> {
         What::Restart(options) => restart::run(&options).await,
         What::Paused(options) => paused::run(&options).await,
         What::PolicyCost(options) => policy_cost::run(&options).await,
+        What::Swaps(options) => swaps::run(&options).await,
         What::Neighbour(options) => neighbour::run(&options).await,
     }
 }

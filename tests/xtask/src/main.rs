@@ -30,7 +30,7 @@ struct Cli {
 enum Task {
     /// Formatting, lints, and all tests; installs what they need and a fresh machine lacks.
     Test(test::Options),
-    /// The cost of a cache hit: Weir, nginx and Varnish in one run.
+    /// The cost of a cache hit: Weir, nginx, Varnish, HAProxy and Traffic Server in one run.
     Bench(bench::Options),
     /// The public suite http-tests/cache-tests against Weir, nginx and Varnish.
     CacheTests(cache_tests::Options),

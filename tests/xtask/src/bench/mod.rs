@@ -5,12 +5,14 @@
 //! the CPU time of the server's whole process tree for each request that it answered.
 
 mod cpu;
+mod haproxy;
 mod instructions;
 mod load;
 mod nginx;
 mod origin;
 mod report;
 pub(crate) mod server;
+mod traffic_server;
 mod varnish;
 mod weir;
 
@@ -62,6 +64,10 @@ enum Peer {
     NginxOpenFiles,
     /// Varnish with the rule of `static-site` in VCL.
     Varnish,
+    /// HAProxy with its own cache.
+    Haproxy,
+    /// Apache Traffic Server with the rule of `static-site` in Lua.
+    TrafficServer,
 }
 
 /// Objects in the cache.
@@ -96,6 +102,14 @@ const TOOLS: &[Tool] = &[
     Tool {
         program: "varnishd",
         package: "varnish",
+    },
+    Tool {
+        program: "haproxy",
+        package: "haproxy",
+    },
+    Tool {
+        program: "traffic_server",
+        package: "trafficserver",
     },
 ];
 
@@ -167,6 +181,8 @@ fn start(peer: Peer, dir: &std::path::Path, origin: &Origin) -> Result<Server> {
         Peer::Nginx => nginx::start(dir, origin.port(), false),
         Peer::NginxOpenFiles => nginx::start(dir, origin.port(), true),
         Peer::Varnish => varnish::start(dir, origin.port()),
+        Peer::Haproxy => haproxy::start(dir, origin.port()),
+        Peer::TrafficServer => traffic_server::start(dir, origin.port()),
     }
 }
 

@@ -28,6 +28,11 @@ impl Round {
         self.cpu.as_secs_f64() * 1e6 / self.load.requests as f64
     }
 
+    /// The share of its core that the server was busy.
+    fn busy(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.load.time.as_secs_f64()
+    }
+
     /// Requests a second.
     fn pace(&self) -> f64 {
         self.load.requests as f64 / self.load.time.as_secs_f64()
@@ -56,6 +61,7 @@ struct Row {
     name: &'static str,
     cost: f64,
     pace: f64,
+    busy: f64,
     raw: Value,
 }
 
@@ -114,6 +120,7 @@ impl Report {
             name: server.name,
             cost,
             pace,
+            busy: median(rounds.iter().map(Round::busy)),
             raw,
         });
     }
@@ -121,15 +128,16 @@ impl Report {
     /// The table in Markdown: medians, and what a row costs compared with the peers.
     pub(crate) fn table(&self) -> String {
         let peers = ["nginx", "varnish"].map(|name| self.rows.iter().find(|row| row.name == name));
-        let ratio = |row: &Row, peer: Option<&Row>| match peer {
-            Some(peer) => format!("{:.2}", row.cost / peer.cost),
+        let ratio = |of: fn(&Row) -> f64, row: &Row, peer: Option<&Row>| match peer {
+            Some(peer) => format!("{:.2}", of(row) / of(peer)),
             None => "–".to_owned(),
         };
         let mut text = format!(
             "{}\n{} rounds of {} s, medians; {} objects of {} bytes, {} connections, \
              server on core {}, load on core {}; no request reached an origin\n\n\
-             | server | CPU µs/request | requests/s | CPU ÷ nginx | CPU ÷ Varnish |\n\
-             |---|---:|---:|---:|---:|\n",
+             | server | CPU µs/request | requests/s | core busy | CPU ÷ nginx | CPU ÷ Varnish | \
+             requests/s ÷ nginx | ÷ Varnish |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|\n",
             self.machine,
             self.head["rounds"],
             self.head["seconds"],
@@ -141,12 +149,15 @@ impl Report {
         );
         for row in &self.rows {
             text.push_str(&format!(
-                "| {} | {:.2} | {:.0} | {} | {} |\n",
+                "| {} | {:.2} | {:.0} | {:.0} % | {} | {} | {} | {} |\n",
                 row.name,
                 row.cost,
                 row.pace,
-                ratio(row, peers[0]),
-                ratio(row, peers[1]),
+                row.busy * 100.0,
+                ratio(|row| row.cost, row, peers[0]),
+                ratio(|row| row.cost, row, peers[1]),
+                ratio(|row| row.pace, row, peers[0]),
+                ratio(|row| row.pace, row, peers[1]),
             ));
         }
         text
