@@ -53,8 +53,7 @@ upstream = "o"
     assert_eq!(explained.json()["reason"], "ambiguous-path");
     // The same route whoever reads it.
     for path in ["/files/a%2Fb", "/files/a;v=1", "/account/a%2Fb"] {
-        node.get(path).await;
-        assert!(node.get(path).await.is_hit(), "{path}");
+        node.until_hit(path).await;
     }
 }
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::compiling::Compiling;
+
 /// The most files that are kept; the oldest go first.
 const MAX_FILES: usize = 64;
 /// Bytes of the checksum before the code.
@@ -47,10 +49,12 @@ impl CompiledCache {
         engine: &Engine,
         bytes: &[u8],
         hash: &blake3::Hash,
+        compiling: &Compiling,
     ) -> wasmtime::Result<Component> {
+        let compile = || compiling.run(|| Component::from_binary(engine, bytes));
         if let Err(reason) = self.trust() {
             tracing::warn!("compiled policies are not kept: {reason}");
-            return Component::from_binary(engine, bytes);
+            return compile();
         }
         let path = self
             .dir
@@ -62,7 +66,7 @@ impl CompiledCache {
                 tracing::warn!(path = %path.display(), "compiled policy not used: {reason}");
             }
         }
-        let component = Component::from_binary(engine, bytes)?;
+        let component = compile()?;
         if let Err(reason) = self.write(&component, &path) {
             tracing::warn!(path = %path.display(), "compiled policy not kept: {reason}");
         }
@@ -208,7 +212,7 @@ mod tests {
 
     fn load(cache: &CompiledCache, engine: &Engine) {
         cache
-            .component(engine, EMPTY, &blake3::hash(EMPTY))
+            .component(engine, EMPTY, &blake3::hash(EMPTY), &Compiling::default())
             .unwrap();
     }
 

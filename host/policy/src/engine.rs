@@ -9,6 +9,7 @@ use std::time::Duration;
 use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
+use crate::compiling::Compiling;
 
 /// Options of the engine.
 #[derive(Debug, Clone)]
@@ -43,6 +44,7 @@ pub struct Engine(pub(crate) Arc<EngineInner>);
 pub(crate) struct EngineInner {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) cache: Option<CompiledCache>,
+    pub(crate) compiling: Compiling,
     tick: Duration,
     ticker: Option<Ticker>,
 }
@@ -105,6 +107,7 @@ impl Engine {
         Ok(Self(Arc::new(EngineInner {
             wasmtime,
             cache,
+            compiling: Compiling::default(),
             tick,
             ticker: Some(ticker),
         })))

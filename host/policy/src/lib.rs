@@ -13,6 +13,7 @@ mod bindings;
 mod bounds;
 mod capabilities;
 mod compiled_cache;
+mod compiling;
 mod content;
 mod cookie;
 mod decision;

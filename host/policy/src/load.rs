@@ -157,8 +157,10 @@ fn compile(
     hash: &blake3::Hash,
 ) -> Result<Component, LoadCause> {
     match &engine.cache {
-        Some(cache) => cache.component(&engine.wasmtime, bytes, hash),
-        None => Component::from_binary(&engine.wasmtime, bytes),
+        Some(cache) => cache.component(&engine.wasmtime, bytes, hash, &engine.compiling),
+        None => engine
+            .compiling
+            .run(|| Component::from_binary(&engine.wasmtime, bytes)),
     }
     .map_err(|error| LoadCause::Compile(format!("{error:#}")))
 }

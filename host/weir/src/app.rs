@@ -49,6 +49,7 @@ pub(crate) struct App {
     pub(crate) limiter: Arc<RateLimiter>,
     /// Those of the TLS listeners, if there are any.
     pub(crate) certificates: Option<Certificates>,
+    pub(crate) clock: Clock,
     /// What was changed about the policies, and by whom.
     pub(crate) audit: Audit,
     loader: Loader,
@@ -119,6 +120,7 @@ impl App {
         let audit = Audit::open(kept, clock.clone())?;
         let pulled = Pulled::new(kept.map(|data_dir| data_dir.join("registry")));
         let kept = kept.map(Kept::open).transpose()?.map(Arc::new);
+        let own_clock = clock.clone();
         let node = Node::new(Parts {
             memory: MemoryTier::new(config.memory.capacity, clock.clone()),
             clock,
@@ -131,12 +133,20 @@ impl App {
             certificates.announce(node.metrics());
         }
         let services = services(kv, Arc::clone(&limiter));
-        let loader = Loader::new(engine, services, &config.trusted_keys, kept, pulled);
+        let loader = Loader::new(
+            engine,
+            services,
+            &config.trusted_keys,
+            kept,
+            pulled,
+            own_clock.clone(),
+        );
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
             .await?
             .0;
         let app = Arc::new(Self {
+            clock: own_clock,
             audit,
             node,
             nodes,

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bytes::Bytes;
 use weir_policy::{About, Engine, HostServices, Policy};
 use weir_proxy::{Metrics, PolicySlot, Trial};
+use weir_store::Clock;
 
 use crate::capabilities;
 use crate::config;
@@ -52,6 +53,7 @@ struct Version {
 /// A configured policy.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
+    clock: Clock,
     pub(crate) config: config::Policy,
     current: Version,
     /// When it came into force.
@@ -128,6 +130,12 @@ pub(crate) struct Loader {
     /// What registries gave.
     pulled: Arc<Pulled>,
     known: about::Known,
+    clock: Clock,
+}
+
+/// The time of day.
+pub(crate) fn wall(clock: &Clock) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(clock.now().as_millis())
 }
 
 impl Loader {
@@ -137,6 +145,7 @@ impl Loader {
         trusted: &[PublicKey],
         kept: Option<Arc<Kept>>,
         pulled: Pulled,
+        clock: Clock,
     ) -> Self {
         Self {
             engine,
@@ -146,6 +155,7 @@ impl Loader {
             kept,
             pulled: Arc::new(pulled),
             known: about::Known::default(),
+            clock,
         }
     }
 
@@ -187,7 +197,7 @@ impl Loader {
             bytes,
             signature: None,
             source,
-            loaded: SystemTime::now(),
+            loaded: wall(&self.clock),
         })
     }
 }
@@ -293,11 +303,12 @@ impl Policies {
 }
 
 impl Entry {
-    fn new(config: &config::Policy, current: Version, file: Bytes) -> Self {
+    fn new(loader: &Loader, config: &config::Policy, current: Version, file: Bytes) -> Self {
         Self {
+            clock: loader.clock.clone(),
             config: config.clone(),
             current,
-            since: SystemTime::now(),
+            since: wall(&loader.clock),
             previous: None,
             held: Vec::new(),
             trial: None,
@@ -315,7 +326,7 @@ impl Entry {
         // Its idle instances would keep places that others need.
         self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));
-        self.since = SystemTime::now();
+        self.since = wall(&self.clock);
         self.last_error = None;
         // It was compared with a version that is not in force any more.
         self.trial = None;
@@ -435,7 +446,7 @@ async fn first(
     Ok(Entry {
         standing,
         last_error,
-        ..Entry::new(config, current, file)
+        ..Entry::new(loader, config, current, file)
     })
 }
 
@@ -455,7 +466,7 @@ async fn resume(
     };
     loader.admit(name, &kept.file, content)?;
     let current = loader.load_content(name, config, content, bytes).await?;
-    let mut entry = Entry::new(config, current, file.clone());
+    let mut entry = Entry::new(loader, config, current, file.clone());
     if let Some(previous) = &kept.release.previous {
         entry.prepare(loader, name, previous, contents).await;
     }

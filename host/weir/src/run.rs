@@ -56,7 +56,7 @@ pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     }
     runtime(config.threads)?.block_on(async {
         let stop = stop_signal()?;
-        serve(config, stop, |_| ()).await
+        Box::pin(serve(config, stop, |_| ())).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! What a policy adds to a hit: the CPU time of a hit through `static-site` beside that of a
 //! hit on a node without a policy, from the same requests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -141,7 +141,7 @@ impl Subject {
     }
 
     /// CPU time of the node for each hit of a run, in microseconds.
-    async fn cost(&self, options: &Options, requests: &PathBuf, dir: &Scratch) -> Result<f64> {
+    async fn cost(&self, options: &Options, requests: &Path, dir: &Scratch) -> Result<f64> {
         let fetched = self.metric("weir_origin_requests_total", &[]).await;
         let cpu = self.node.cpu();
         let load = wrk::play(

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -61,7 +61,8 @@ pub(super) async fn put(
 fn signature(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(SIGNATURE).iter();
     let (first, more) = (values.next(), values.next());
-    match (first.map(HeaderValue::to_str), more) {
+    let text = first.map(|value| std::str::from_utf8(value.as_bytes()));
+    match (text, more) {
         (None, _) => Ok(None),
         (Some(Ok(text)), None) => Ok(Some(text.to_owned())),
         _ => Err(ApiError::field(

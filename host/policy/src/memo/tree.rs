@@ -250,8 +250,8 @@ impl Tree {
         loop {
             let edge = slot.get()?;
             let known = edge.answer.as_slice();
-            let same = |(a, b): (&Box<[u8]>, &V)| **a == *b.as_ref();
-            if known.len() == answer.len() && known.iter().zip(answer).all(same) {
+            let mut pairs = known.iter().zip(answer);
+            if known.len() == answer.len() && pairs.all(|(a, b)| **a == *b.as_ref()) {
                 return Some(&edge.to);
             }
             // Most branches have few edges, so the first one is often it.

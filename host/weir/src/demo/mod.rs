@@ -77,9 +77,9 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             &plugins,
             redis.as_deref(),
         );
-        run::serve(config, stop, |_| {
+        Box::pin(run::serve(config, stop, |_| {
             say(&to_try);
-        })
+        }))
         .await
         .map_err(|error| port_taken(error, args))?;
         origin.abort();

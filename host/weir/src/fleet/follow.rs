@@ -153,10 +153,10 @@ impl Follower {
         };
         let step = next(standing.as_ref(), told.as_ref(), self.agreed, &file);
         match (step, told, standing) {
-            (Next::Follow, Some((revision, release)), _) => {
-                if self.refused.get(name) != Some(&revision) {
-                    self.follow(app, name, revision, release, contents).await?;
-                }
+            (Next::Follow, Some((revision, release)), _)
+                if self.refused.get(name) != Some(&revision) =>
+            {
+                self.follow(app, name, revision, release, contents).await?;
             }
             (Next::Note, Some((revision, release)), _) => {
                 let standing = Standing {

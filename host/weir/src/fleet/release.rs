@@ -9,7 +9,7 @@ use weir_store::redis::CallError;
 
 use super::host_name;
 use crate::app::{App, State};
-use crate::policies::{Content, Contents, Release, Standing};
+use crate::policies::{Content, Contents, Release, Standing, wall};
 
 /// What documents and contents are called in Redis.
 pub(crate) const NAME: &str = "policies";
@@ -34,7 +34,7 @@ impl App {
         name: &str,
         action: &'static str,
     ) -> Told {
-        let now = SystemTime::now();
+        let now = wall(&self.clock);
         let time = humantime::format_rfc3339_millis(now).to_string();
         let entry = state.policies.get(name);
         let release = state.policies.release(name, action, host_name(), time);

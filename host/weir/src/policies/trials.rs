@@ -2,13 +2,13 @@
 //! promoted, rolled back.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use weir_proxy::{Trial, TrialMode};
 
-use super::{Entry, Loader, Policies, Source, Upload, Version};
+use super::{Entry, Loader, Policies, Source, Upload, Version, wall};
 
 /// How many versions are held beside those in force and before: the newest ones.
 const HELD: usize = 4;
@@ -121,7 +121,7 @@ impl Policies {
             .map_err(TrialError::Load)?;
         let trial = Arc::new(Trial::new(loaded.policy, mode, percent));
         entry.trial = Some(Arc::clone(&trial));
-        entry.trial_since = Some(SystemTime::now());
+        entry.trial_since = Some(wall(&entry.clock));
         Ok(trial)
     }
 
