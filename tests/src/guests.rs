@@ -57,7 +57,8 @@ pub fn guests() -> &'static Guests {
         let wanted = fingerprint(weir);
         if std::fs::read_to_string(&stamp).ok().as_deref() != Some(wanted.as_str()) {
             for name in BUILT {
-                build(weir, name, &dir);
+                let policy = artifact::workspace().join("plugins").join(name);
+                build(weir, &policy, &dir.join(format!("{name}.wasm")));
             }
             std::fs::write(&stamp, wanted).expect("the stamp of the guests");
         }
@@ -65,19 +66,52 @@ pub fn guests() -> &'static Guests {
     })
 }
 
-fn build(weir: &Path, name: &str, dir: &Path) {
+/// `static-site` in another language: `plugins/NAME`, built through `weir plugin build` into
+/// `<target>/guests` from a copy, so that what its tools install stays out of the sources.
+/// Once for the same sources.
+pub fn scripted(name: &str) -> PathBuf {
+    let dir = artifact::target_dir().join("guests").join(name);
+    std::fs::create_dir_all(&dir).expect("a directory for a guest");
+    let _lock = artifact::lock(&format!("guests/{name}/.lock"));
+    let component = dir.join("component.wasm");
+    let mut files = Vec::new();
+    collect(
+        &artifact::workspace().join("plugins").join(name),
+        &mut files,
+    );
+    collect(&artifact::workspace().join("wit"), &mut files);
+    files.sort();
+    let content = files
+        .iter()
+        .map(|file| std::fs::read(file).expect("a source"));
+    let wanted: Vec<u8> = content.flatten().collect();
+    let stamp = dir.join(".stamp");
+    if component.exists() && std::fs::read(&stamp).ok().as_ref() == Some(&wanted) {
+        return component;
+    }
+    for file in &files {
+        let name = file.file_name().expect("a name");
+        std::fs::copy(file, dir.join(name)).expect("a copy");
+    }
+    build(artifact::weir_binary(), &dir, &component);
+    std::fs::write(&stamp, wanted).expect("the stamp of a guest");
+    component
+}
+
+fn build(weir: &Path, policy: &Path, component: &Path) {
     let output = Command::new(weir)
         .args(["plugin", "build"])
-        .arg(artifact::workspace().join("plugins").join(name))
+        .arg(policy)
         .arg("-o")
-        .arg(dir.join(format!("{name}.wasm")))
+        .arg(component)
         // Set by `cargo test` for this process; a build of another package must not inherit it.
         .env_remove("CARGO_MANIFEST_DIR")
         .output()
         .expect("running weir plugin build");
     assert!(
         output.status.success(),
-        "weir plugin build plugins/{name} failed:\n{}{}",
+        "weir plugin build {} failed:\n{}{}",
+        policy.display(),
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );

@@ -1,6 +1,7 @@
 //! `weir-measure NAME`: what `cargo xtask measure` runs once it has built it and the node.
 
 mod compress;
+mod deploys;
 mod memory;
 mod neighbour;
 mod paused;
@@ -43,6 +44,8 @@ enum What {
     PolicyCost(policy_cost::Options),
     /// A policy replaced a thousand times under load.
     Swaps(swaps::Options),
+    /// How soon a deploy to one node is on all.
+    Deploys(deploys::Options),
     /// What a policy that misbehaves costs the other routes.
     Neighbour(neighbour::Options),
 }
@@ -58,6 +61,7 @@ async fn main() -> Result<()> {
         What::Paused(options) => paused::run(&options).await,
         What::PolicyCost(options) => policy_cost::run(&options).await,
         What::Swaps(options) => swaps::run(&options).await,
+        What::Deploys(options) => deploys::run(&options).await,
         What::Neighbour(options) => neighbour::run(&options).await,
     }
 }

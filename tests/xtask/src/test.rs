@@ -30,6 +30,11 @@ const TOOLS: &[Tool] = &[
         program: "docker-registry",
         package: "docker-registry",
     },
+    // A policy in JavaScript.
+    Tool {
+        program: "npm",
+        package: "npm",
+    },
     // A test runs the curl lines of the documentation.
     Tool {
         program: "curl",

@@ -1,4 +1,4 @@
-//! `weir plugin build`: compiles a policy written in Rust to a component.
+//! `weir plugin build`: compiles a policy to a component. Here those in Rust.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::TARGET;
-use super::component::{About, componentize};
+use super::component::{About, check_hooks, componentize};
 use super::progress::is_step;
 use super::toolchain::{cargo, cargo_missing, ensure_target, said};
 
@@ -22,8 +22,9 @@ const PROFILE: [&str; 5] = [
     "profile.release.strip=true",
 ];
 
-/// Compiles the policy in `dir`, a cargo package whose library is a `cdylib`, to a component
-/// at `output` (default `DIR/target/NAME.wasm`, NAME being the package's name), and answers
+/// Compiles the policy in `dir`, a cargo package whose library is a `cdylib`, or a folder
+/// with a `package.json` (JavaScript) or a `pyproject.toml` (Python), to a component at
+/// `output` (default `DIR/target/NAME.wasm`, NAME being the package's name), and answers
 /// where it is. The file appears whole or not at all.
 ///
 /// `progress` is given a line for every step and, when it compiles, the compiler's warnings;
@@ -33,6 +34,31 @@ const PROFILE: [&str; 5] = [
 /// When there is no cargo, the target cannot be installed, `dir` is no such package, it does
 /// not compile (the compiler's messages are in the error), or what comes out is no policy.
 pub(crate) fn build(dir: &Path, output: Option<&Path>, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let rust = dir.join("Cargo.toml").is_file();
+    let script = match rust {
+        true => None,
+        false => Script::of(dir)?,
+    };
+    let (name, component) = match script {
+        Some(script) => {
+            let mut component = script.compile(progress)?;
+            check_hooks(&component).with_context(|| format!("in {}", dir.display()))?;
+            script.about.write(&mut component);
+            (script.name, component)
+        }
+        None => rust_component(dir, progress)?,
+    };
+    let output = match output {
+        Some(output) => output.to_owned(),
+        None => dir.join("target").join(format!("{name}.wasm")),
+    };
+    write_atomically(&output, &component)
+        .with_context(|| format!("writing the component {}", output.display()))?;
+    Ok(output)
+}
+
+/// The name of the package, and the component.
+fn rust_component(dir: &Path, progress: &dyn Fn(&str)) -> Result<(String, Vec<u8>)> {
     let manifest = manifest(dir)?;
     let package = Package::of(&manifest)?;
     ensure_target(&package.dir, progress)?;
@@ -42,13 +68,7 @@ pub(crate) fn build(dir: &Path, output: Option<&Path>, progress: &dyn Fn(&str)) 
     progress("weir: making the component");
     let mut component = componentize(&module).with_context(|| format!("in {}", dir.display()))?;
     package.about.write(&mut component);
-    let output = match output {
-        Some(output) => output.to_owned(),
-        None => dir.join("target").join(format!("{}.wasm", package.name)),
-    };
-    write_atomically(&output, &component)
-        .with_context(|| format!("writing the component {}", output.display()))?;
-    Ok(output)
+    Ok((package.name, component))
 }
 
 /// The path of the manifest, absolute.
@@ -59,8 +79,8 @@ fn manifest(dir: &Path) -> Result<PathBuf> {
     }
     if !manifest.is_file() {
         bail!(
-            "{} has no Cargo.toml: `weir plugin build` compiles policies written in Rust. \
-             `weir plugin new DIR` makes one to start from",
+            "{} has no Cargo.toml, package.json or pyproject.toml: it is no policy in Rust, \
+             JavaScript or Python. `weir plugin new DIR` makes one in Rust to start from",
             dir.display()
         );
     }
@@ -246,6 +266,10 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.persist(path)?;
     Ok(())
 }
+
+mod script;
+
+use script::Script;
 
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,17 @@ impl About {
     }
 }
 
+/// Makes sure that a component that others have made exports the hooks of a policy.
+pub(super) fn check_hooks(component: &[u8]) -> Result<()> {
+    if !exports_hooks(component)? {
+        bail!(
+            "what was compiled is not a Weir policy: its world must `export {HOOKS}@1.0.0`, and \
+             its code the four hooks"
+        );
+    }
+    Ok(())
+}
+
 fn exports_hooks(component: &[u8]) -> Result<bool> {
     let decoded = wit_component::decode(component).context("the component made is not readable")?;
     let DecodedWasm::Component(resolve, world) = decoded else {
