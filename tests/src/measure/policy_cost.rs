@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use weir_tests::guests::scripted;
 use weir_tests::{Config, Scratch, Weir, guests};
 
 use super::site::Site;
@@ -21,7 +22,7 @@ pub(crate) struct Options {
         default_value = "rust,javascript,python,rust-no-memo"
     )]
     policies: Vec<String>,
-    /// `static-site` in JavaScript, compiled.
+    /// `static-site` in JavaScript, compiled; built when absent, as in Python.
     #[arg(long)]
     javascript: Option<PathBuf>,
     /// `static-site` in Python, compiled.
@@ -183,15 +184,12 @@ impl Subject {
 
 /// The component, and what its table says beside it.
 fn component(policy: &str, options: &Options) -> Result<(PathBuf, &'static str)> {
-    let given = |path: &Option<PathBuf>| {
-        path.clone()
-            .with_context(|| format!("--{policy} FILE must name the compiled component"))
-    };
+    let built = |given: &Option<PathBuf>, name| given.clone().unwrap_or_else(|| scripted(name));
     Ok(match policy {
         "rust" => (guests().static_site(), ""),
         "rust-no-memo" => (guests().static_site(), "memo = false\n"),
-        "javascript" => (given(&options.javascript)?, ""),
-        "python" => (given(&options.python)?, ""),
+        "javascript" => (built(&options.javascript, "static-site-js"), ""),
+        "python" => (built(&options.python, "static-site-py"), ""),
         other => bail!("no policy is called {other}"),
     })
 }

@@ -1,6 +1,7 @@
 //! A policy replaced over and over under a steady load of hits through it: failed requests,
 //! memory, generations that stay, and the p99 beside that of the same load without swaps.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,6 +34,12 @@ pub(crate) struct Options {
     /// Least time between the starts of two swaps, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pause: u64,
+    /// What is deployed, `static-site` in another language for instance; that in Rust when absent.
+    #[arg(long)]
+    component: Option<PathBuf>,
+    /// Have each loaded and held, not put in force: what compiling costs the requests.
+    #[arg(long)]
+    hold: bool,
     /// Give the node a `data_dir`, where it keeps compiled code.
     #[arg(long)]
     data_dir: bool,
@@ -46,8 +53,9 @@ const SETTLED: usize = 50;
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let site = Site::start(1_024).await?;
     let component = guests().static_site();
-    let bytes = std::fs::read(&component)?;
-    let mut config = Config::policy(&site.url(), &component, "");
+    let bytes = std::fs::read(options.component.as_ref().unwrap_or(&component))?;
+    // An interpreter needs more for its first call than is for each.
+    let mut config = Config::policy(&site.url(), &component, "cpu_limit = \"1s\"\n");
     if options.data_dir {
         config = config.data_dir();
     }
@@ -57,6 +65,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         node: &node,
         bytes,
         done: 0,
+        hold: options.hold,
         slowest: Duration::ZERO,
         settled: None,
     };
@@ -132,6 +141,7 @@ struct Swapper<'a> {
     node: &'a Weir,
     bytes: Vec<u8>,
     done: usize,
+    hold: bool,
     slowest: Duration,
     settled: Option<u64>,
 }
@@ -143,13 +153,18 @@ impl Swapper<'_> {
             let began = Instant::now();
             // Another version, that does the same.
             let component = marked(&self.bytes, &self.done.to_string());
-            let answer = self.node.admin().put_policy("site", component).await;
+            let how = if self.hold {
+                "site?activate=false"
+            } else {
+                "site"
+            };
+            let answer = self.node.admin().put_policy(how, component).await;
             ensure!(answer.status == 200, "a deploy: {answer:?}");
             let version = answer.json()["version"].as_str().map(str::to_owned);
             let version = version.context("a deploy's answer without a version")?;
             let live = self.node.admin().version("site").await;
             ensure!(
-                live == version,
+                self.hold || live == version,
                 "{version} was deployed, {live} is in force"
             );
             self.done += 1;
