@@ -15,6 +15,7 @@ use weir_admin::{Fleet, FleetNode, FleetPolicy, Released, Scope};
 use weir_store::roster::Roster;
 
 use crate::app::App;
+use crate::client::UNCONFIGURED;
 use crate::control::source;
 use crate::policies::{Entry, short};
 
@@ -179,7 +180,7 @@ pub(crate) async fn seen(app: &App) -> Fleet {
     let mut nodes = Vec::new();
     let mut alone = None;
     match app.roster.get() {
-        None => alone = Some("Redis is not configured".to_owned()),
+        None => alone = Some(UNCONFIGURED.to_owned()),
         Some(roster) => match roster.all().await {
             Err(error) => alone = Some(error.to_string()),
             Ok(all) => {

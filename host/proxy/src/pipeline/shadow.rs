@@ -218,14 +218,18 @@ fn adjustments(
             Some(Lifetime::Until(second)) => format!("until {second}"),
         };
         format!(
-            "{lifetime}, stale-while-revalidate {:?}, stale-if-error {:?}",
-            it.stale_while_revalidate, it.stale_if_error
+            "{lifetime}, stale-while-revalidate {}, stale-if-error {}",
+            set(it.stale_while_revalidate),
+            set(it.stale_if_error)
         )
     });
     both(DifferenceKind::Storage, &|it| {
         format!(
-            "not stored {:?}, in memory {:?}, shared {:?}, write-through {}",
-            it.store, it.memory_lifetime, it.shared, it.write_through
+            "kept out of the store {}, in memory {}, shared {}, write-through {}",
+            set(it.store.map(|not| not.0)),
+            set(it.memory_lifetime),
+            set(it.shared),
+            it.write_through
         )
     });
     both(DifferenceKind::Tags, &|it| {
@@ -242,6 +246,11 @@ fn adjustments(
         ))
     });
     found
+}
+
+/// What a policy has set, for a person.
+fn set(value: Option<impl std::fmt::Debug>) -> String {
+    value.map_or_else(|| "not set".to_owned(), |value| format!("{value:?}"))
 }
 
 fn shown(selectors: &[weir_store::log::Selector]) -> String {

@@ -14,6 +14,9 @@ use super::{printable, raw, table};
 /// How often the nodes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What a node says of a fleet that it has none of.
+pub(crate) const UNCONFIGURED: &str = "Redis is not configured";
+
 /// How long other nodes are waited for
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WaitArgs {
@@ -55,7 +58,7 @@ pub(super) async fn followed(
         if scope == Scope::Node || fleet.alone.is_some() {
             let text = match fleet.alone.as_deref() {
                 // There are no others.
-                Some("Redis is not configured") => String::new(),
+                Some(UNCONFIGURED) => String::new(),
                 _ => "on this node alone: Redis does not answer; the others follow when it is back"
                     .to_owned(),
             };
@@ -188,6 +191,7 @@ pub(super) fn shown(fleet: &Fleet) -> String {
     for (name, release) in &fleet.releases {
         let scope = match release.scope {
             Scope::Fleet => "all nodes are to have",
+            Scope::Node if fleet.alone.as_deref() == Some(UNCONFIGURED) => "this node is to have",
             Scope::Node => "not told to the others yet:",
         };
         text.push_str(&format!(

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 pub(crate) use self::deploy::{DeployArgs, RollbackArgs, run as deploy, run_rollback as rollback};
 pub(crate) use self::event::{EventArgs, run as event};
+pub(crate) use self::fleet::UNCONFIGURED;
 pub(crate) use self::inspect::{InspectArgs, run as inspect};
 pub(crate) use self::purge::{PurgeArgs, run as purge};
 pub(crate) use self::stats::{StatsArgs, run as stats};

@@ -204,6 +204,14 @@ pub(super) async fn audit(args: AuditArgs) -> anyhow::Result<String> {
     Ok(table::table(&rows, usize::MAX).trim_end().to_owned())
 }
 
+/// What one of the versions says, which may be nothing.
+fn or_none(text: &str) -> String {
+    match text {
+        "" => "(none)".to_owned(),
+        text => printable(text),
+    }
+}
+
 fn shown(known: &PolicyInfo, trial: &Trial) -> String {
     let (name, version, live) = (
         &known.name,
@@ -232,8 +240,8 @@ fn shown(known: &PolicyInfo, trial: &Trial) -> String {
             text.push_str(&format!(
                 "  {}\n    {live}  {}\n    {version}  {}\n",
                 printable(&one.subject),
-                printable(&one.live),
-                printable(&one.tried)
+                or_none(&one.live),
+                or_none(&one.tried)
             ));
         }
     }
