@@ -268,7 +268,7 @@ async fn with_trusted_keys_nothing_unsigned_is_taken_from_anybody() {
         let deploy = format!("[deploy]\ntrusted_keys = [\"{public}\"]\n");
         config(&origin, "").redis(&redis.url()).and(&deploy).start()
     };
-    let (one, two) = (trusting(&public).await, trusting(&public).await);
+    let (mut one, two) = (trusting(&public).await, trusting(&public).await);
     // Of the same fleet, and asks for no signatures: whoever deploys to it reaches nobody else.
     let careless = node(&origin, &redis).await;
     let first = json!(one.admin().version("p").await);
@@ -315,6 +315,24 @@ async fn with_trusted_keys_nothing_unsigned_is_taken_from_anybody() {
         ok && said.matches(first.as_str().expect("text")).count() >= 3,
         "{said}"
     );
+
+    // A version that is loaded again with other settings is still signed.
+    let (ok, said) = weir(&one, &["deploy", "p", file, "--key", &private]).await;
+    assert!(ok, "{said}");
+    one.rewrite(|config| config.replace("namespaces =", "reuse = 5\nnamespaces ="));
+    one.hangup();
+    until("it is loaded again", async || {
+        one.output().contains("policy loaded").then_some(())
+    })
+    .await;
+    let third = scratch.path().join("three.wasm");
+    std::fs::write(&third, version("three")).expect("a file");
+    let third = third.to_str().expect("UTF-8");
+    let (ok, said) = weir(&one, &["deploy", "p", third, "--key", &private]).await;
+    assert!(ok && said.contains("on all 3 nodes"), "{said}");
+    let (ok, said) = weir(&one, &["rollback", "p"]).await;
+    assert!(ok && said.contains("on all 3 nodes"), "{said}");
+    assert_eq!(json!(two.admin().version("p").await), second);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +343,7 @@ async fn a_node_that_cannot_follow_is_seen_and_all_are_rolled_back_together() {
         "grants = [\"kv\", \"rate-limit\", \"log\", \"clock\"]\n",
     );
     let capable = capable.redis(&redis.url()).start().await;
-    let plain = node(&origin, &redis).await;
+    let mut plain = node(&origin, &redis).await;
     let first = json!(plain.admin().version("p").await);
     let file = guests().charity();
     let (ok, said) = weir(&capable, &["deploy", "p", file.to_str().expect("UTF-8")]).await;
@@ -357,4 +375,12 @@ async fn a_node_that_cannot_follow_is_seen_and_all_are_rolled_back_together() {
     for node in seen["nodes"].as_array().expect("nodes") {
         assert_eq!(node["policies"]["p"]["error"], Value::Null, "{seen}");
     }
+
+    // With what it lacked it follows.
+    let (ok, _) = weir(&capable, &["deploy", "p", file.to_str().expect("UTF-8")]).await;
+    assert!(!ok);
+    let grants = "grants = [\"kv\", \"rate-limit\", \"clock\"]\nnamespaces =";
+    plain.rewrite(|config| config.replace("namespaces =", grants));
+    plain.hangup();
+    until_version(&plain, &second).await;
 }

@@ -379,8 +379,15 @@ async fn configure_one(
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
+    if !same_settings {
+        // What could not be loaded may be now.
+        entry.refused = None;
+    }
     let changed = match loaded {
-        Ok(Some(version)) => {
+        Ok(Some(mut version)) => {
+            if version.hash == known.current.hash {
+                version.signature.clone_from(&known.current.signature);
+            }
             if version.source == Source::File {
                 entry.file = version.bytes.clone();
             }

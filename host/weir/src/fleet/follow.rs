@@ -2,7 +2,6 @@
 //! node does not have.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::atomic::Ordering as AtomicOrdering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,7 +30,6 @@ pub(crate) fn start(app: &Arc<App>) -> Option<oneshot::Receiver<()>> {
         seen: None,
         all: Instant::now(),
         agreed: false,
-        refused: HashMap::new(),
     };
     tokio::spawn(follower.run(Arc::downgrade(app), looked));
     Some(first)
@@ -45,8 +43,6 @@ struct Follower {
     all: Instant,
     /// Whether this process has looked at it once.
     agreed: bool,
-    /// The last revision that was refused for what it is; it is not tried again.
-    refused: HashMap<String, u64>,
 }
 
 /// What is to be done about a policy.
@@ -138,7 +134,7 @@ impl Follower {
         if document.is_some() && told.is_none() {
             return Ok(());
         }
-        let (standing, file, contents) = {
+        let (standing, refused, file, contents) = {
             let state = app.state().await;
             let Some(entry) = state.policies.get(name) else {
                 return Ok(());
@@ -149,13 +145,14 @@ impl Follower {
                 .map(|(_, release)| release)
                 .or(standing.as_ref().map(|standing| &standing.release));
             let contents = release.map(|release| entry.components(release));
-            (standing, entry.file_hash(), contents.unwrap_or_default())
+            let refused = entry.refused().filter(|refused| refused.for_good);
+            let refused = refused.map(|refused| refused.revision);
+            let contents = contents.unwrap_or_default();
+            (standing, refused, entry.file_hash(), contents)
         };
         let step = next(standing.as_ref(), told.as_ref(), self.agreed, &file);
         match (step, told, standing) {
-            (Next::Follow, Some((revision, release)), _)
-                if self.refused.get(name) != Some(&revision) =>
-            {
+            (Next::Follow, Some((revision, release)), _) if refused != Some(revision) => {
                 self.follow(app, name, revision, release, contents).await?;
             }
             (Next::Note, Some((revision, release)), _) => {
@@ -256,20 +253,17 @@ impl Follower {
         });
         match installed {
             Ok(changed) => {
-                self.refused.remove(name);
                 if let Some((to, from)) = changed {
                     app.write_down(name, "followed", "fleet", &to, Some(&from), Some(detail));
                 }
                 app.keep(name, standing, contents).await;
             }
             Err(error) => {
-                // What was not at hand may come; what is wrong with it stays wrong.
-                if at_hand {
-                    self.refused.insert(name.to_owned(), revision);
-                }
                 let refused = Refused {
                     revision,
                     release: standing.release,
+                    // What was not at hand may come; what is wrong with it stays wrong.
+                    for_good: at_hand,
                     why: format!("{error:#}"),
                 };
                 let entry = state.policies.get(name);

@@ -54,7 +54,8 @@ impl App {
         };
         if let Some(published) = &self.published {
             match send(published, name, &mut standing, &contents, true).await {
-                Ok(_) => standing.sent = true,
+                // Somebody was told something later, each time: that is followed.
+                Ok(stands) => standing.sent = stands.is_none(),
                 Err(error) => {
                     tracing::warn!(policy = name, %error, "Redis was not told of a new version: the others learn of it when it is back");
                 }

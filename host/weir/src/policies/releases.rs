@@ -65,6 +65,8 @@ pub(crate) struct Upload {
 pub(crate) struct Refused {
     pub(crate) revision: u64,
     pub(crate) release: Release,
+    /// For what it is, and not since something was not at hand: it is not tried again.
+    pub(crate) for_good: bool,
     pub(crate) why: String,
 }
 
