@@ -84,7 +84,9 @@ pub fn scripted(name: &str) -> PathBuf {
     let content = files
         .iter()
         .map(|file| std::fs::read(file).expect("a source"));
-    let wanted: Vec<u8> = content.flatten().collect();
+    // Also of what builds it.
+    let builder = include_bytes!("../../host/weir/src/plugin/build/script.rs");
+    let wanted: Vec<u8> = content.flatten().chain(builder.iter().copied()).collect();
     let stamp = dir.join(".stamp");
     if component.exists() && std::fs::read(&stamp).ok().as_ref() == Some(&wanted) {
         return component;

@@ -64,6 +64,19 @@ impl Config {
         .file("component", component)
     }
 
+    /// A whole configuration with a policy called `p` on every path, whose namespace is the one
+    /// that `plugins/misbehaving` uses; `more` goes into its table.
+    pub fn misbehaving(origin: &str, component: &str, more: &str) -> Self {
+        Self::new(
+            "[upstreams.o]\nservers = [\"{origin}\"]\n\
+             [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n{more}\
+             [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n",
+        )
+        .set("origin", origin)
+        .set("component", component)
+        .set("more", more)
+    }
+
     /// Replaces `{name}` by `value` everywhere.
     pub fn set(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.text = self

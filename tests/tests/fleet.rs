@@ -24,15 +24,7 @@ fn config(origin: &Origin, more: &str) -> Config {
 }
 
 fn config_of(origin: &Origin, component: &Path, more: &str) -> Config {
-    let text = "listen = [\"127.0.0.1:{port}\"]\n\
-        [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-        [upstreams.o]\nservers = [\"{origin}\"]\n\
-        [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n{more}\
-        [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n";
-    Config::whole(text)
-        .set("origin", origin.url())
-        .set("more", more)
-        .file("component", component)
+    Config::misbehaving(&origin.url(), &component.display().to_string(), more)
 }
 
 async fn node(origin: &Origin, redis: &RedisServer) -> Weir {
@@ -149,9 +141,10 @@ async fn a_node_that_was_away_has_what_it_missed_before_it_serves() {
     // It has the version before, too, which it never had in force.
     assert_eq!(rollback(&two).await["version"], first);
     until_version(&one, &first).await;
-    // A node that comes new has the same file, and follows as well.
+    // A node that comes new has the same file, and follows as well; also what is before.
     let three = node(&origin, &redis).await;
     assert_eq!(decided_by(&three, "/another").await, first);
+    assert_eq!(three.admin().policy("p").await["previous"], second);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -375,6 +368,12 @@ async fn a_node_that_cannot_follow_is_seen_and_all_are_rolled_back_together() {
     for node in seen["nodes"].as_array().expect("nodes") {
         assert_eq!(node["policies"]["p"]["error"], Value::Null, "{seen}");
     }
+    let policy = plain.admin().policy("p").await;
+    assert_eq!(
+        policy["last_error"],
+        Value::Null,
+        "it is of no matter any more"
+    );
 
     // With what it lacked it follows.
     let (ok, _) = weir(&capable, &["deploy", "p", file.to_str().expect("UTF-8")]).await;

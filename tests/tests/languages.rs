@@ -5,11 +5,12 @@
     reason = "helpers of tests fail the test that uses them"
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 use weir_tests::guests::scripted;
-use weir_tests::{Config, Origin, Reply, Weir, guests};
+use weir_tests::{Config, Origin, Reply, Weir, guests, until};
 
 /// What browsers, phones and crawlers send.
 const AGENTS: [&str; 4] = [
@@ -19,17 +20,22 @@ const AGENTS: [&str; 4] = [
     "Googlebot/2.1 (+http://www.google.com/bot.html)",
 ];
 const LANGUAGES: [&str; 3] = ["de-CH, de;q=0.9, en;q=0.5", "en", "fr;q=0.8, *;q=0.1"];
-const PATHS: [&str; 5] = [
+const PATHS: [&str; 6] = [
     "/",
+    "/app.3f2a1b9c.js",
     "/news?page=2&utm_source=mail",
     "/news?utm_source=other&page=2",
     "/img/logo.png?v=3",
     "/a%20b/index.html?b=2&a=1",
 ];
 
+/// The same page for whoever comes to it.
+const NEWS: [&str; 2] = [PATHS[2], PATHS[3]];
+
 async fn node(origin: &Origin, component: &Path) -> Weir {
     // A debug build of a host and a guest in an interpreter: the time is not what this is about.
-    let more = "cpu_limit = \"5s\"\nconfig = { variants = [\"device\", \"language\"], languages = [\"en\", \"de\"] }\n";
+    let more = "cpu_limit = \"5s\"\nconfig = { variants = [\"device\", \"language\"], languages = [\"en\", \"de\"], \
+        asset_lifetime = \"30d\", static_lifetime = \"3h\", page_lifetime = \"7m\" }\n";
     Config::policy(&origin.url(), component, more).start().await
 }
 
@@ -67,7 +73,17 @@ fn escaped(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_languages_decide_the_same_and_are_remembered() {
-    let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;
+    // What the origin does not say is the policy's to say.
+    let origin = Origin::with(|call| {
+        let reply = Reply::page(call);
+        match call.path.rsplit_once('.').map(|(_, end)| end) {
+            Some("js") => reply.header("content-type", "text/javascript"),
+            Some("png") => reply.header("content-type", "image/png"),
+            _ if call.path == "/news" => reply.cache("max-age=600"),
+            _ => reply,
+        }
+    })
+    .await;
     let components = [
         guests().static_site(),
         scripted("static-site-js"),
@@ -93,15 +109,32 @@ async fn all_languages_decide_the_same_and_are_remembered() {
     }
     // Tracking parameters and the order of the others make no other object, the device does.
     let key = async |path, agent| explained(&nodes[0], path, agent, "en").await["key"].clone();
-    assert_eq!(
-        key(PATHS[1], AGENTS[0]).await,
-        key(PATHS[2], AGENTS[0]).await
-    );
-    assert_ne!(
-        key(PATHS[1], AGENTS[0]).await,
-        key(PATHS[1], AGENTS[1]).await
-    );
+    assert_eq!(key(NEWS[0], AGENTS[0]).await, key(NEWS[1], AGENTS[0]).await);
+    assert_ne!(key(NEWS[0], AGENTS[0]).await, key(NEWS[0], AGENTS[1]).await);
 
+    let mut seen = BTreeSet::new();
+    for path in PATHS {
+        let mut lifetimes = Vec::new();
+        for node in &nodes {
+            let headers = [("user-agent", AGENTS[0]), ("accept-language", "en")];
+            let stored = until(&format!("{path} is stored"), async || {
+                let answer = node.get_with(path, &headers).await;
+                answer.is_hit().then_some(answer)
+            })
+            .await;
+            let age = stored.header("age").and_then(|age| age.parse().ok());
+            // What is left of it, and what is over.
+            let ttl = stored.cache().ttl.expect("a hit says its ttl");
+            lifetimes.push(ttl + age.unwrap_or(0_i64));
+        }
+        assert_eq!(lifetimes[1..], [lifetimes[0]; 2], "{path}");
+        seen.insert(lifetimes[0]);
+    }
+    assert_eq!(
+        seen.len(),
+        4,
+        "a page, a file, an asset, and what the origin says: {seen:?}"
+    );
     for node in &nodes {
         let mut asked = 0.0;
         for _ in 0..4 {

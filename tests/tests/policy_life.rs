@@ -22,17 +22,9 @@ async fn node(origin: &Origin) -> Weir {
 
 /// The same with another component, and more in the policy's table.
 async fn node_with(origin: &Origin, component: &Path, more: &str) -> Weir {
-    let text = "listen = [\"127.0.0.1:{port}\"]\ndata_dir = \"{dir}/data\"\n\
-        [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-        [upstreams.o]\nservers = [\"{origin}\"]\n\
-        [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n{more}\
-        [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n";
-    Config::whole(text)
-        .set("origin", origin.url())
-        .set("more", more)
-        .file("component", component)
-        .start()
-        .await
+    let component = component.display().to_string();
+    let config = Config::misbehaving(&origin.url(), &component, more);
+    config.data_dir().start().await
 }
 
 async fn origin() -> Origin {

@@ -87,14 +87,7 @@ fn component(mark: &str) -> Vec<u8> {
 }
 
 fn config(origin: &Origin, component: &str) -> Config {
-    let text = "listen = [\"127.0.0.1:{port}\"]\ndata_dir = \"{dir}/data\"\n\
-        [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-        [upstreams.o]\nservers = [\"{origin}\"]\n\
-        [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n\
-        [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n";
-    Config::whole(text)
-        .set("origin", origin.url())
-        .set("component", component)
+    Config::misbehaving(&origin.url(), component, "").data_dir()
 }
 
 async fn origin() -> Origin {

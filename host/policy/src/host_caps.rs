@@ -37,7 +37,7 @@ impl log::Host for State {
         shared
             .services
             .log
-            .write(&shared.name, &shared.version, level, line);
+            .write(&shared.name, shared.version(), level, line);
         Ok(())
     }
 }

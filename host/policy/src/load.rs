@@ -64,13 +64,13 @@ impl Engine {
     ) -> Result<Policy, LoadCause> {
         check_spec(&spec)?;
         check_format(bytes)?;
-        let hash = blake3::hash(bytes);
         let (engine, owned) = (self.0.clone(), bytes.to_vec());
         let compiled = tokio::task::spawn_blocking(move || {
+            let hash = blake3::hash(&owned);
             let component = compile(&engine, &owned, &hash)?;
-            Ok((component, About::read(&owned)))
+            Ok((component, About::read(&owned), hash))
         });
-        let (component, about) = compiled
+        let (component, about, hash) = compiled
             .await
             .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
         let waits = check_imports(self, &component, spec.grants)?;
@@ -85,7 +85,7 @@ impl Engine {
         };
         let shared = Arc::new(Shared {
             name: spec.name,
-            version: hash.to_hex()[..12].to_owned(),
+            hash: hash.to_hex().to_string(),
             about,
             namespaces: spec.namespaces,
             services,

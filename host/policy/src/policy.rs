@@ -80,7 +80,12 @@ impl Policy {
 
     /// The first 12 hexadecimal digits of the BLAKE3 hash of the component.
     pub fn version(&self) -> &str {
-        &self.0.template.shared.version
+        self.0.template.shared.version()
+    }
+
+    /// The whole BLAKE3 hash of the component, in hex.
+    pub fn hash(&self) -> &str {
+        &self.0.template.shared.hash
     }
 
     /// What the component says of itself.

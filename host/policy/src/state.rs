@@ -27,7 +27,8 @@ const LOG_LINES: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: String,
-    pub(crate) version: String,
+    /// Of the component: blake3 in hex.
+    pub(crate) hash: String,
     pub(crate) about: About,
     pub(crate) namespaces: Vec<String>,
     pub(crate) services: HostServices,
@@ -69,6 +70,14 @@ pub(crate) struct State {
     /// How many more ticks the call may run for.
     pub(crate) ticks_left: u64,
     pub(crate) wasi: Wasi,
+}
+
+impl Shared {
+    /// How a version is shown.
+    pub(crate) fn version(&self) -> &str {
+        // Hex is ASCII, and a hash longer than this.
+        self.hash.get(..12).unwrap_or(&self.hash)
+    }
 }
 
 impl State {

@@ -397,7 +397,7 @@ impl State {
                     let line = String::from_utf8_lossy(&line);
                     shared.services.log.write(
                         &shared.name,
-                        &shared.version,
+                        shared.version(),
                         LogLevel::Debug,
                         cut(&line, MAX_LINE),
                     );

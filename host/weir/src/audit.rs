@@ -6,13 +6,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
 use parking_lot::Mutex;
 use weir_admin::AuditEntry;
 use weir_policy::About;
 use weir_store::Clock;
+
+use crate::daytime;
 
 /// How many entries are kept in memory.
 const RECENT: usize = 1_000;
@@ -83,7 +84,7 @@ impl Audit {
     /// memory: a full disk stops no rollback.
     pub(crate) fn record(&self, change: &Change<'_>) {
         let mut inner = self.0.lock();
-        let now = UNIX_EPOCH + Duration::from_millis(inner.clock.now().as_millis());
+        let now = daytime::now(&inner.clock);
         let entry = AuditEntry {
             time: humantime::format_rfc3339_millis(now).to_string(),
             policy: change.policy.to_owned(),

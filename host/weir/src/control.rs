@@ -20,6 +20,7 @@ use weir_store::redis::RedisState;
 use weir_store::{Key, SecondTier};
 
 use crate::app::App;
+use crate::daytime;
 use crate::fleet;
 use crate::inspect;
 use crate::lifecycle;
@@ -357,7 +358,7 @@ fn shown(of_policy: EventSelectors) -> impl Iterator<Item = Selected> {
 }
 
 fn connection(tunnel: &Tunnel) -> Connection {
-    let since = std::time::UNIX_EPOCH + Duration::from_millis(tunnel.since.as_millis());
+    let since = daytime::of(tunnel.since.as_millis());
     Connection {
         id: tunnel.id,
         route: tunnel.route.to_string(),

@@ -96,7 +96,7 @@ impl Teller {
             };
             // Before it is looked at, so that no change falls between.
             let changed = app.told.notified();
-            let entry = self.entry(&app);
+            let entry = self.entry(&app).await;
             match self.roster.tell(&entry, TTL).await {
                 Ok(names) => {
                     let count = size.heard(Instant::now(), names.len());
@@ -116,8 +116,9 @@ impl Teller {
         }
     }
 
-    fn entry(&mut self, app: &App) -> Map<String, Value> {
-        if let Some(state) = app.try_state() {
+    async fn entry(&mut self, app: &App) -> Map<String, Value> {
+        // Whoever has just changed it may still hold it.
+        if let Ok(state) = tokio::time::timeout(BEAT, app.state()).await {
             let policies = state.policies.iter();
             let told = policies.map(|(name, entry)| (name.clone(), json!(told(entry))));
             self.policies = Value::Object(told.collect());

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod connections;
 mod control;
+mod daytime;
 mod demo;
 mod explain;
 mod fields;

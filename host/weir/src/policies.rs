@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use weir_store::Clock;
 
 use crate::capabilities;
 use crate::config;
+use crate::daytime;
 use crate::registry::Pulled;
 use crate::settings;
 use crate::signing::{self, PublicKey};
@@ -42,8 +43,6 @@ pub(crate) enum Source {
 struct Version {
     policy: Policy,
     bytes: Bytes,
-    /// Of the bytes, in hex.
-    hash: String,
     /// What it was deployed with.
     signature: Option<String>,
     source: Source,
@@ -70,6 +69,8 @@ pub(crate) struct Entry {
     quarantine: Option<Quarantine>,
     /// What was last loaded from the file: a deployed version wins until this changes.
     file: Bytes,
+    /// Its hash, in hex.
+    file_hash: String,
     /// What was last read from the file and could not be loaded.
     failed: Option<Bytes>,
     pub(crate) last_error: Option<String>,
@@ -133,11 +134,6 @@ pub(crate) struct Loader {
     clock: Clock,
 }
 
-/// The time of day.
-pub(crate) fn wall(clock: &Clock) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(clock.now().as_millis())
-}
-
 impl Loader {
     pub(crate) fn new(
         engine: Engine,
@@ -193,11 +189,10 @@ impl Loader {
         self.known.note(&policy);
         Ok(Version {
             policy,
-            hash: signing::hash(&bytes),
             bytes,
             signature: None,
             source,
-            loaded: wall(&self.clock),
+            loaded: daytime::now(&self.clock),
         })
     }
 }
@@ -308,12 +303,13 @@ impl Entry {
             clock: loader.clock.clone(),
             config: config.clone(),
             current,
-            since: wall(&loader.clock),
+            since: daytime::now(&loader.clock),
             previous: None,
             held: Vec::new(),
             trial: None,
             trial_since: None,
             quarantine: None,
+            file_hash: signing::hash(&file),
             file,
             failed: None,
             last_error: None,
@@ -326,7 +322,7 @@ impl Entry {
         // Its idle instances would keep places that others need.
         self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));
-        self.since = wall(&self.clock);
+        self.since = daytime::now(&self.clock);
         self.last_error = None;
         // It was compared with a version that is not in force any more.
         self.trial = None;
@@ -358,7 +354,7 @@ async fn configure_one(
             // What was deployed has arrived in the file as well.
             if bytes != known.file {
                 entry.current.source = Source::File;
-                entry.file = bytes;
+                entry.set_file(bytes);
             }
             Ok(None)
         }
@@ -385,11 +381,12 @@ async fn configure_one(
     }
     let changed = match loaded {
         Ok(Some(mut version)) => {
-            if version.hash == known.current.hash {
+            if version.hash() == known.current.hash() {
                 version.signature.clone_from(&known.current.signature);
             }
             if version.source == Source::File {
                 entry.file = version.bytes.clone();
+                version.hash().clone_into(&mut entry.file_hash);
             }
             entry.replace(version);
             entry.failed = None;

@@ -74,7 +74,7 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
         eprintln!("{problem}\n");
     }
     let (policies, routes) = (config.policies.len(), config.routes.len());
-    // Nothing is written and nobody is asked: a check says what is in the files.
+    // Nothing is written, and nobody is asked but a registry that has a component.
     let offline = Config {
         data_dir: None,
         ..config

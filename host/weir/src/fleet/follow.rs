@@ -13,7 +13,7 @@ use weir_store::redis::CallError;
 
 use super::release::{read, send};
 use crate::app::App;
-use crate::policies::{Content, Contents, Refused, Release, Standing};
+use crate::policies::{Contents, Refused, Release, Standing};
 
 /// How often Redis is asked whether something has changed: one small read.
 const POLL: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ enum Next {
     Nothing,
     /// Put it in force.
     Follow,
-    /// It was known before, or is not for this node's file.
+    /// Know it without following: this node's file is another one than it took the place of.
     Note,
     /// Redis does not have what this node was told.
     Offer,
@@ -148,7 +148,7 @@ impl Follower {
             let refused = entry.refused().filter(|refused| refused.for_good);
             let refused = refused.map(|refused| refused.revision);
             let contents = contents.unwrap_or_default();
-            (standing, refused, entry.file_hash(), contents)
+            (standing, refused, entry.file_hash().to_owned(), contents)
         };
         let step = next(standing.as_ref(), told.as_ref(), self.agreed, &file);
         match (step, told, standing) {
@@ -220,7 +220,10 @@ impl Follower {
     ) -> Result<(), CallError> {
         for content in release.contents() {
             if !contents.contains_key(&content.hash)
-                && let Some(bytes) = self.fetch(name, content).await?
+                && let Some(bytes) = self
+                    .published
+                    .get(name, &content.hash, content.bytes)
+                    .await?
             {
                 contents.insert(content.hash.clone(), bytes);
             }
@@ -240,7 +243,7 @@ impl Follower {
         let standing = Standing {
             revision,
             sent: true,
-            file: entry.file_hash(),
+            file: entry.file_hash().to_owned(),
             release,
         };
         let (loader, told) = (app.loader(), standing.clone());
@@ -284,14 +287,6 @@ impl Follower {
         app.told.notify_waiters();
         Ok(())
     }
-
-    async fn fetch(
-        &self,
-        name: &str,
-        content: &Content,
-    ) -> Result<Option<bytes::Bytes>, CallError> {
-        self.published.get(name, &content.hash, content.bytes).await
-    }
 }
 
 /// `agreed`: whether this process has looked at Redis before. `file`: the hash of the
@@ -320,6 +315,7 @@ fn next(known: Option<&Standing>, told: Option<&(u64, Release)>, agreed: bool, f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::Content;
 
     fn release(version: &str) -> Release {
         Release {

@@ -1,7 +1,6 @@
 //! What was changed here, told to the fleet.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weir_admin::Scope;
 use weir_store::published::{Document, Published};
@@ -9,7 +8,8 @@ use weir_store::redis::CallError;
 
 use super::host_name;
 use crate::app::{App, State};
-use crate::policies::{Content, Contents, Release, Standing, wall};
+use crate::daytime;
+use crate::policies::{Content, Contents, Release, Standing};
 
 /// What documents and contents are called in Redis.
 pub(crate) const NAME: &str = "policies";
@@ -34,8 +34,8 @@ impl App {
         name: &str,
         action: &'static str,
     ) -> Told {
-        let now = wall(&self.clock);
-        let time = humantime::format_rfc3339_millis(now).to_string();
+        let now = self.clock.now().as_millis();
+        let time = humantime::format_rfc3339_millis(daytime::of(now)).to_string();
         let entry = state.policies.get(name);
         let release = state.policies.release(name, action, host_name(), time);
         let Some((entry, release)) = entry.zip(release) else {
@@ -47,9 +47,9 @@ impl App {
         };
         let contents = entry.components(&release);
         let mut standing = Standing {
-            revision: millis(now).max(entry.revision() + 1),
+            revision: now.max(entry.revision() + 1),
             sent: false,
-            file: entry.file_hash(),
+            file: entry.file_hash().to_owned(),
             release,
         };
         if let Some(published) = &self.published {
@@ -155,11 +155,6 @@ fn sound(content: &Content) -> bool {
 
 fn hashes(release: &Release) -> impl Iterator<Item = &str> {
     release.contents().map(|content| &*content.hash)
-}
-
-pub(super) fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ impl Policies {
             entry.prepare(loader, name, previous, contents).await;
         }
         entry.standing = Some(standing);
-        entry.refused = None;
+        entry.accepted();
         let version = entry.current.policy.version().to_owned();
         Ok(changed.then_some((version, from)))
     }
@@ -165,7 +165,7 @@ impl Policies {
     pub(crate) fn note(&mut self, name: &str, standing: Standing) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.standing = Some(standing);
-            entry.refused = None;
+            entry.accepted();
         }
     }
 
@@ -196,7 +196,7 @@ impl Policies {
         Some(Release {
             previous: previous.filter(other).or(released.filter(other)),
             component,
-            file: signing::hash(&entry.file),
+            file: entry.file_hash.clone(),
             action: action.to_owned(),
             by,
             time,
@@ -207,7 +207,7 @@ impl Policies {
     pub(crate) fn released_before(&self, name: &str) -> Option<&Content> {
         let entry = self.entries.get(name)?;
         let (file, release) = entry.told()?;
-        let follows = file.is_none_or(|file| *file == entry.file_hash());
+        let follows = file.is_none_or(|file| *file == entry.file_hash);
         follows.then_some(release.previous.as_ref())?
     }
 
@@ -255,16 +255,21 @@ impl Entry {
         self.refused.as_ref()
     }
 
+    pub(super) fn set_file(&mut self, file: Bytes) {
+        self.file_hash = signing::hash(&file);
+        self.file = file;
+    }
+
     /// The hash of what was last loaded from the file.
-    pub(crate) fn file_hash(&self) -> String {
-        signing::hash(&self.file)
+    pub(crate) fn file_hash(&self) -> &str {
+        &self.file_hash
     }
 
     /// A component, if this node has it.
     pub(crate) fn component(&self, hash: &str) -> Option<Bytes> {
-        let known = self.all().find(|version| version.hash == hash);
+        let known = self.all().find(|version| version.hash() == hash);
         let known = known.map(|version| version.bytes.clone());
-        known.or_else(|| (self.file_hash() == hash).then(|| self.file.clone()))
+        known.or_else(|| (self.file_hash == hash).then(|| self.file.clone()))
     }
 
     /// Those of the components that a release needs which this node has.
@@ -276,6 +281,13 @@ impl Entry {
         release.contents().filter_map(known).collect()
     }
 
+    /// A release that could not be followed is of no matter any more.
+    fn accepted(&mut self) {
+        if self.refused.take().is_some() {
+            self.last_error = None;
+        }
+    }
+
     /// Whether another version came into force.
     pub(super) async fn enter(
         &mut self,
@@ -285,20 +297,20 @@ impl Entry {
         contents: &Contents,
     ) -> anyhow::Result<bool> {
         self.admit(loader, name, content)?;
-        if self.current.hash == content.hash {
+        if self.current.hash() == content.hash {
             self.current.source = Source::Deployed;
             self.current.signed(content);
             return Ok(false);
         }
         let before = self.previous.as_ref();
-        if before.is_some_and(|before| before.hash == content.hash) {
+        if before.is_some_and(|before| before.hash() == content.hash) {
             // It is loaded: nothing to wait for.
             self.back();
             self.current.signed(content);
             return Ok(true);
         }
         let version = self.load(loader, name, content, contents).await?;
-        self.held.retain(|held| held.hash != version.hash);
+        self.held.retain(|held| held.hash() != version.hash());
         self.replace(version);
         Ok(true)
     }
@@ -311,7 +323,7 @@ impl Entry {
         previous: &Content,
         contents: &Contents,
     ) {
-        let known = |version: &Version| version.hash == previous.hash;
+        let known = |version: &Version| version.hash() == previous.hash;
         if known(&self.current) || self.previous.as_ref().is_some_and(known) {
             return;
         }
@@ -351,17 +363,22 @@ impl Entry {
         content: &Content,
     ) -> anyhow::Result<()> {
         let mut known = self.all();
-        if known.any(|version| version.hash == content.hash && version.source == Source::File) {
+        if known.any(|version| version.hash() == content.hash && version.source == Source::File) {
             return Ok(());
         }
-        loader.admit(name, &self.file_hash(), content)
+        loader.admit(name, &self.file_hash, content)
     }
 }
 
 impl Version {
+    /// Of its bytes, in hex.
+    pub(super) fn hash(&self) -> &str {
+        self.policy.hash()
+    }
+
     pub(super) fn content(&self) -> Content {
         Content {
-            hash: self.hash.clone(),
+            hash: self.hash().to_owned(),
             bytes: self.bytes.len(),
             signature: self.signature.clone(),
         }

@@ -8,7 +8,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use weir_proxy::{Trial, TrialMode};
 
-use super::{Entry, Loader, Policies, Source, Upload, Version, wall};
+use super::{Entry, Loader, Policies, Source, Upload, Version};
+use crate::daytime;
 
 /// How many versions are held beside those in force and before: the newest ones.
 const HELD: usize = 4;
@@ -121,7 +122,7 @@ impl Policies {
             .map_err(TrialError::Load)?;
         let trial = Arc::new(Trial::new(loaded.policy, mode, percent));
         entry.trial = Some(Arc::clone(&trial));
-        entry.trial_since = Some(wall(&entry.clock));
+        entry.trial_since = Some(daytime::now(&entry.clock));
         Ok(trial)
     }
 

@@ -153,6 +153,10 @@ fn each_mistake_has_its_message() {
             "7:10: admin.listen: 0.0.0.0 can be reached from other machines, and no token is asked for",
         ),
         (
+            "[deploy]\ntrusted_keys = []",
+            "7:16: deploy.trusted_keys: the list is empty: no component could be deployed",
+        ),
+        (
             "[admin]\nlisten = \"localhost:9900\"",
             "7:10: admin.listen: \"localhost:9900\" is not an address to listen on",
         ),

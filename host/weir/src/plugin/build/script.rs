@@ -21,6 +21,8 @@ const FEATURES: [&str; 5] = ["stdio", "random", "clocks", "http", "fetch-event"]
 pub(super) struct Script<'a> {
     dir: &'a Path,
     language: Language,
+    /// The file that is compiled (JavaScript).
+    main: String,
     pub(super) name: String,
     pub(super) about: About,
 }
@@ -58,6 +60,7 @@ impl<'a> Script<'a> {
         Ok(Some(Self {
             dir,
             language,
+            main: text("main").unwrap_or_else(|| "policy.js".to_owned()),
             name: text("name")
                 .or(folder.map(Into::into))
                 .unwrap_or_else(|| "policy".to_owned()),
@@ -80,10 +83,8 @@ impl<'a> Script<'a> {
         let mut command = match self.language {
             Language::JavaScript => {
                 let mut command = Command::new(componentize_js(&dir, progress)?);
-                let main = std::fs::read_to_string(dir.join("package.json")).unwrap_or_default();
-                let main: Value = serde_json::from_str(&main).unwrap_or_default();
                 command
-                    .arg(main["main"].as_str().unwrap_or("policy.js"))
+                    .arg(&self.main)
                     .arg("-w")
                     .arg(&wit)
                     .args(["-n", &world, "-d"])
@@ -139,8 +140,11 @@ impl<'a> Script<'a> {
 /// componentize-js, as the policy's package.json asks for it.
 fn componentize_js(dir: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let tool = dir.join("node_modules/.bin/componentize-js");
-    let locked = dir.join("package-lock.json").is_file();
-    if !tool.exists() {
+    let stamp = dir.join("target/npm-installed");
+    let lock = std::fs::read_to_string(dir.join("package-lock.json")).ok();
+    let locked = lock.is_some();
+    let wanted = read(&dir.join("package.json"))? + &lock.unwrap_or_default();
+    if !installed(&tool, &stamp, &wanted) {
         progress("weir: installing the packages of package.json with npm, into node_modules");
         let words = match locked {
             true => ["ci", "--no-audit", "--no-fund"],
@@ -151,6 +155,10 @@ fn componentize_js(dir: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
             npm.args(words).current_dir(dir),
             "npm could not install what package.json names",
         )?;
+        // Without a lock npm has written one: that counts as installed next time.
+        let lock = std::fs::read_to_string(dir.join("package-lock.json")).unwrap_or_default();
+        let now = read(&dir.join("package.json"))? + &lock;
+        std::fs::write(&stamp, now).with_context(|| format!("writing {}", stamp.display()))?;
     }
     ensure!(
         tool.exists(),
@@ -170,7 +178,7 @@ fn componentize_py(dir: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
             wanted.display()
         )
     })?;
-    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) || !tool.exists() {
+    if !installed(&tool, &stamp, &wanted) {
         progress("weir: installing requirements.txt with pip, into target/venv");
         let mut python = Command::new("python3");
         run(
@@ -183,13 +191,18 @@ fn componentize_py(dir: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
             pip.arg(dir.join("requirements.txt")),
             "pip could not install what requirements.txt names",
         )?;
-        std::fs::write(&stamp, &wanted).with_context(|| format!("{}", stamp.display()))?;
+        std::fs::write(&stamp, &wanted).with_context(|| format!("writing {}", stamp.display()))?;
     }
     ensure!(
         tool.exists(),
         "requirements.txt does not name componentize-py, which makes components of Python"
     );
     Ok(tool)
+}
+
+/// Whether a tool is there, as it was last asked for.
+fn installed(tool: &Path, stamp: &Path, wanted: &str) -> bool {
+    tool.exists() && std::fs::read_to_string(stamp).is_ok_and(|done| done == wanted)
 }
 
 /// Runs a tool to its end; what it said where it failed.
