@@ -2,22 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiling::Compiling;
+use crate::lane::Lane;
+use crate::ticker::{Running, Ticker};
 
 /// Options of the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Where compiled code is kept; absent: compiled anew each time.
     pub cache_dir: Option<PathBuf>,
-    /// How finely CPU limits are measured; and a guest that runs for longer than two of it lets
-    /// other tasks of its thread have their turn after each. Default 1 ms, at least that.
+    /// How finely CPU limits are measured; and a guest that runs for longer than two of it goes
+    /// on aside, on a thread that serves no requests. Default 1 ms, at least that.
     pub tick: Duration,
 }
 
@@ -45,14 +45,9 @@ pub(crate) struct EngineInner {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) cache: Option<CompiledCache>,
     pub(crate) compiling: Compiling,
+    pub(crate) lane: Lane,
     tick: Duration,
-    ticker: Option<Ticker>,
-}
-
-#[derive(Debug)]
-struct Ticker {
-    stop: Sender<()>,
-    thread: thread::JoinHandle<()>,
+    ticker: Ticker,
 }
 
 /// Slots of the pooling allocator. They cost address space, not memory.
@@ -100,7 +95,11 @@ impl Engine {
             })
             .map_err(|error| EngineError(format!("{error:#}")))?;
         let tick = options.tick.max(Duration::from_millis(1));
-        let ticker = Ticker::start(wasmtime.clone(), tick)?;
+        let counted = wasmtime.clone();
+        let ticker = Ticker::start(tick, move || counted.increment_epoch())
+            .map_err(|error| EngineError(format!("no thread for its clock: {error}")))?;
+        let lane = Lane::new()
+            .map_err(|error| EngineError(format!("no thread for calls that take long: {error}")))?;
         let cache = options
             .cache_dir
             .map(|dir| CompiledCache::new(dir, &wasmtime));
@@ -108,8 +107,9 @@ impl Engine {
             wasmtime,
             cache,
             compiling: Compiling::default(),
+            lane,
             tick,
-            ticker: Some(ticker),
+            ticker,
         })))
     }
 }
@@ -123,10 +123,15 @@ impl Engine {
 }
 
 impl EngineInner {
-    /// The epoch deadline that gives a guest at least this much time.
-    pub(crate) fn ticks(&self, time: Duration) -> u64 {
-        // The tick that is under way may end at once.
-        u64::try_from(time.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(u64::MAX / 2) + 1
+    /// Has guests interrupted until this is dropped.
+    pub(crate) fn clock(&self) -> Running<'_> {
+        self.ticker.run()
+    }
+
+    /// The time that a guest runs at least, and another tick at most, before it is
+    /// interrupted first.
+    pub(crate) fn first_ticks(&self) -> Duration {
+        self.tick
     }
 
     /// Whole ticks in `time`.
@@ -135,42 +140,14 @@ impl EngineInner {
     }
 }
 
-impl Ticker {
-    fn start(engine: wasmtime::Engine, tick: Duration) -> Result<Self, EngineError> {
-        let (stop, stopped) = channel();
-        let thread = thread::Builder::new()
-            .name("weir-epoch".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
-                    engine.increment_epoch();
-                }
-            })
-            .map_err(|error| EngineError(format!("no thread for its clock: {error}")))?;
-        Ok(Self { stop, thread })
-    }
-}
-
-impl Drop for EngineInner {
-    fn drop(&mut self) {
-        if let Some(Ticker { stop, thread }) = self.ticker.take() {
-            drop(stop);
-            // It ends within a tick; what it could panic with would be lost in a drop.
-            drop(thread.join());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_never_less_than_asked() {
+    fn only_whole_ticks_count() {
         let engine = Engine::new(EngineOptions::default()).unwrap();
-        assert_eq!(engine.0.ticks(Duration::from_millis(20)), 21);
-        assert_eq!(engine.0.ticks(Duration::from_millis(1)), 2);
         assert_eq!(engine.0.whole_ticks(Duration::from_micros(5_900)), 5);
-        assert!(engine.0.ticks(Duration::MAX) > 0);
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl fmt::Debug for Globs {
 /// Compiled globs of one policy, by their text. Emptied when it is full: policies use
 /// a handful, and one that makes them up as it goes pays for that with its own time.
 #[derive(Debug, Default)]
-pub(crate) struct GlobCache(RwLock<HashMap<Vec<String>, Globs>>);
+pub(crate) struct GlobCache(RwLock<HashMap<Vec<String>, Globs, ahash::RandomState>>);
 
 impl GlobCache {
     pub(crate) fn get(&self, patterns: &[String]) -> Result<Globs, String> {

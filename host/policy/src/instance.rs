@@ -13,6 +13,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use crate::bindings::http;
 use crate::engine::EngineInner;
 use crate::error::{CallError, CallErrorKind, Fault, cut};
+use crate::lane;
 use crate::limits::Limits;
 use crate::state::{Call, Shared, State};
 use crate::stats::Hook;
@@ -108,19 +109,22 @@ impl Template {
         store.limiter(|state| &mut state.limiter);
         let engine = self.engine.clone();
         store.epoch_deadline_callback(move |mut context| {
-            // Waiting for a capability is not the guest's time.
             let state = context.data_mut();
-            let waited = std::mem::take(&mut state.call.waited);
-            match (engine.whole_ticks(waited), state.ticks_left.checked_sub(1)) {
-                (0, None) => Err(wasmtime::Error::new(Fault::Cpu)),
-                // Other tasks of this thread have their turn.
-                (0, Some(left)) => {
-                    state.ticks_left = left;
-                    Ok(UpdateDeadline::Yield(1))
-                }
-                (ticks, _) => Ok(UpdateDeadline::Continue(ticks)),
+            let waited = engine.whole_ticks(std::mem::take(&mut state.call.waited));
+            let used = match (lane::spent(), state.used_before) {
+                (Some(spent), Some(before)) => spent.saturating_sub(before),
+                (Some(spent), None) => spent + engine.first_ticks(),
+                // Waiting for a capability is not the guest's time.
+                (None, _) if waited > 0 => return Ok(UpdateDeadline::Continue(waited)),
+                (None, _) => engine.first_ticks(),
+            };
+            if used >= state.budget {
+                return Err(wasmtime::Error::new(Fault::Cpu));
             }
+            lane::overran();
+            Ok(UpdateDeadline::Yield(1))
         });
+        let _clock = self.engine.clock();
         self.give_time(&mut store, Hook::Configure);
         let made = self.pre.instantiate_async(&mut store).await;
         let hooks = made.and_then(|instance| {
@@ -203,11 +207,12 @@ impl Template {
     /// is never interrupted.
     fn give_time(&self, store: &mut Store<State>, hook: Hook) {
         store.set_epoch_deadline(2);
-        let ticks = self.engine.ticks(self.budget(hook));
-        store.data_mut().ticks_left = ticks.saturating_sub(2);
+        let state = store.data_mut();
+        state.budget = self.budget(hook);
+        state.used_before = lane::spent();
     }
 
-    fn budget(&self, hook: Hook) -> Duration {
+    pub(crate) fn budget(&self, hook: Hook) -> Duration {
         match hook {
             Hook::Configure => self.limits.configure_cpu,
             _ => self.limits.cpu,
@@ -258,6 +263,7 @@ impl Instance {
         R: Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
+        let _clock = template.engine.clock();
         template.give_time(&mut self.store, hook);
         match function.call_async(&mut self.store, params).await {
             Ok((Ok(result),)) => Ok(result),

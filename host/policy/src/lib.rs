@@ -29,6 +29,7 @@ mod host_request;
 mod host_response;
 mod input;
 mod instance;
+mod lane;
 mod language;
 mod limits;
 mod load;
@@ -43,6 +44,7 @@ mod state;
 mod stats;
 #[cfg(test)]
 mod test_node;
+mod ticker;
 mod wasi;
 
 pub use about::About;
@@ -66,4 +68,4 @@ pub use query::percent_decode;
 pub use reads::{Answer, Read, ReadInput, Reads, Record};
 pub use request::{RequestHead, Scheme};
 pub use shape::Shape;
-pub use stats::{Hook, HookStats, PolicyStats};
+pub use stats::{Hook, HookStats, Outcomes, PolicyStats};

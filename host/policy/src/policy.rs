@@ -9,8 +9,10 @@ use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
 
 use crate::about::About;
 use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
+use crate::engine::EngineInner;
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
+use crate::lane::{self, Pace};
 use crate::limits::Limits;
 use crate::memo::{Memo, Recall};
 use crate::pool::Pool;
@@ -28,6 +30,7 @@ struct Inner {
     template: Template,
     pool: Pool<Instance>,
     memo: Memo,
+    pace: Arc<Pace>,
     /// The percentage of its calls of `on-request` that are made.
     admitted: AtomicU8,
     serial: u64,
@@ -57,7 +60,19 @@ impl Policy {
     /// not loaded.
     pub(crate) async fn start(template: Template) -> Result<Self, CallError> {
         let pool = Pool::new(template.limits.instances);
-        let first = template.instantiate().await?;
+        let engine = Arc::clone(&template.engine);
+        let policy = template.shared.name.clone();
+        let pace = engine.lane.pace();
+        let made = async move { (template.instantiate().await, template) };
+        let Some((first, template)) = engine.lane.load(made).await else {
+            return Err(CallError {
+                kind: CallErrorKind::Busy,
+                hook: Hook::Configure,
+                policy,
+                message: "the node is ending".to_owned(),
+            });
+        };
+        let first = first?;
         let memo = Memo::default();
         if first.configured_impurely || !template.memo {
             // What it read then (kv, the clock) may be in every decision.
@@ -68,6 +83,7 @@ impl Policy {
             template,
             pool,
             memo,
+            pace,
             admitted: AtomicU8::new(100),
             serial: NEXT_SERIAL.fetch_add(1, Relaxed),
         })))
@@ -255,7 +271,7 @@ impl Policy {
             now_ms,
             ..Call::default()
         };
-        let lend = |state: &mut State| {
+        let lend = move |state: &mut State| {
             state.recorder.begin(record);
             Ok((Resource::new_borrow(state.arena.subject()?),))
         };
@@ -338,17 +354,53 @@ impl Policy {
         .await
     }
 
-    /// Calls one hook on an instance of the pool, or on a new one if the pool offers none
-    /// but `but_not` (0: any will do). The instance goes back only when all
-    /// went well or the guest returned an error in order.
+    /// Calls one hook, aside when it takes long.
     async fn run<P, R, T>(
         &self,
         hook: Hook,
         but_not: u64,
         call: Call,
-        lend: impl FnOnce(&mut State) -> wasmtime::Result<P>,
-        function: impl FnOnce(&Hooks) -> HookFunc<P, R>,
-        finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T>,
+        lend: impl FnOnce(&mut State) -> wasmtime::Result<P> + Send + 'static,
+        function: impl FnOnce(&Hooks) -> HookFunc<P, R> + Send + 'static,
+        finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T> + Send + 'static,
+    ) -> Result<T, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: Send + Sync + 'static,
+        T: Send + 'static,
+        (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
+    {
+        let Inner { template, pace, .. } = &*self.0;
+        let policy = self.clone();
+        let called = async move {
+            policy
+                .call(hook, but_not, call, lend, function, finish)
+                .await
+        };
+        let cpu = template.budget(hook);
+        match template.engine.lane.run(pace, cpu, called).await {
+            Some(ended) => ended,
+            None => {
+                let text = "its calls take long, and no turn of the node's threads for such calls came in time";
+                let error = template.error(CallErrorKind::Busy, hook, text);
+                let stats = template.shared.stats.hook(hook);
+                stats.ended(Duration::ZERO, Some(error.kind));
+                Err(error)
+            }
+        }
+    }
+
+    /// Calls one hook on an instance of the pool, or on a new one if the pool offers none
+    /// but `but_not` (0: any will do). The instance goes back only when all
+    /// went well or the guest returned an error in order.
+    async fn call<P, R, T>(
+        &self,
+        hook: Hook,
+        but_not: u64,
+        call: Call,
+        lend: impl FnOnce(&mut State) -> wasmtime::Result<P> + Send,
+        function: impl FnOnce(&Hooks) -> HookFunc<P, R> + Send,
+        finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T> + Send,
     ) -> Result<T, CallError>
     where
         P: ComponentNamedList + Lower + Send + Sync,
@@ -383,19 +435,17 @@ impl Policy {
             },
         };
         let id = instance.id;
-        let began = Instant::now();
+        let began = Watch::start();
         let params = match lend(instance.begin(call)) {
             Ok(params) => params,
             Err(error) => {
-                return fail(
-                    began.elapsed(),
-                    template.failed(hook, instance.state(), &error),
-                );
+                let took = began.took(&template.engine);
+                return fail(took, template.failed(hook, instance.state(), &error));
             }
         };
         let function = function(&instance.hooks());
         let returned = instance.call(template, hook, function, params).await;
-        let took = began.elapsed();
+        let took = began.took(&template.engine);
         match returned {
             Ok(value) => match finish(instance.state(), id, value) {
                 Ok(result) => {
@@ -411,6 +461,30 @@ impl Policy {
                 }
                 fail(took, error)
             }
+        }
+    }
+}
+
+/// How long a call takes: the time that passes on threads that serve, and the CPU time in the
+/// lane, where most of what passes belongs to others.
+struct Watch {
+    began: Instant,
+    used_before: Option<Duration>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            used_before: lane::spent(),
+        }
+    }
+
+    fn took(&self, engine: &EngineInner) -> Duration {
+        match (lane::spent(), self.used_before) {
+            (None, _) => self.began.elapsed(),
+            (Some(spent), Some(before)) => spent.saturating_sub(before),
+            (Some(spent), None) => spent + engine.first_ticks(),
         }
     }
 }

@@ -67,8 +67,11 @@ pub(crate) struct State {
     pub(crate) arena: Arena,
     pub(crate) call: Call,
     pub(crate) recorder: Recorder,
-    /// How many more ticks the call may run for.
-    pub(crate) ticks_left: u64,
+    /// The CPU time that the hook may use.
+    pub(crate) budget: Duration,
+    /// What had been used in the lane when the hook was called; `None`: it was called on a
+    /// thread that serves.
+    pub(crate) used_before: Option<Duration>,
     pub(crate) wasi: Wasi,
 }
 
@@ -88,7 +91,8 @@ impl State {
             arena: Arena::default(),
             call: Call::default(),
             recorder: Recorder::default(),
-            ticks_left: 0,
+            budget: Duration::ZERO,
+            used_before: None,
             wasi: Wasi::default(),
         }
     }

@@ -141,9 +141,49 @@ impl HookStats {
     }
 }
 
+/// What came of a policy's decisions. The node counts it: a policy does not see it.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    lookups: AtomicU64,
+    hits: AtomicU64,
+    answers: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Outcomes {
+    /// Counts an answer to a request that it decided, and whether that was a 5xx.
+    pub fn answered(&self, server_error: bool) {
+        self.answers.fetch_add(1, Relaxed);
+        if server_error {
+            self.errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a lookup under a key of its, and whether something stored answered it.
+    pub fn looked_up(&self, hit: bool) {
+        self.lookups.fetch_add(1, Relaxed);
+        if hit {
+            self.hits.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Lookups, and how many of them something stored answered.
+    pub fn lookups(&self) -> (u64, u64) {
+        let hits = self.hits.load(Relaxed);
+        (self.lookups.load(Relaxed).max(hits), hits)
+    }
+
+    /// Answers, and how many of them were 5xx.
+    pub fn answers(&self) -> (u64, u64) {
+        let errors = self.errors.load(Relaxed);
+        (self.answers.load(Relaxed).max(errors), errors)
+    }
+}
+
 /// Counters of one policy.
 #[derive(Debug, Default)]
 pub struct PolicyStats {
+    outcomes: Outcomes,
     hooks: [HookStats; Hook::ALL.len()],
     pub(crate) instances_made: AtomicU64,
     pub(crate) log_lines_dropped: AtomicU64,
@@ -153,6 +193,11 @@ impl PolicyStats {
     /// The counters of one hook.
     pub fn hook(&self, hook: Hook) -> &HookStats {
         &self.hooks[hook as usize]
+    }
+
+    /// What came of its decisions.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     /// Instances made since the policy was loaded.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use weir_policy::{CallError, CallErrorKind, Decision, Policy, RequestHead};
 use weir_semantics::Timestamp;
 
@@ -15,73 +16,114 @@ use crate::node::Node;
 use crate::settings::OnPolicyError;
 use crate::trial::Trial;
 
-/// Decides without waiting; `None` when a policy has to be awaited.
+/// What is known of a decision without waiting.
+pub(crate) enum AtOnce {
+    /// All.
+    Decided(Decided),
+    /// A policy has to be awaited, for [`decide`].
+    Waiting(Option<Asked>),
+}
+
+/// A guest that was asked and has not answered yet.
+pub(crate) struct Asked {
+    canary: bool,
+    answer: Answer,
+}
+
+type Answer = BoxFuture<'static, Result<Decision, CallError>>;
+
+/// Decides without waiting, where that can be.
 pub(crate) fn decide_now(
     node: &Node,
     route: &Arc<Route>,
     head: &Arc<RequestHead>,
     now: Timestamp,
-) -> Option<Decided> {
+) -> AtOnce {
     let Some(slot) = &route.policy else {
-        return Some(Decided::Plain);
+        return AtOnce::Decided(Decided::Plain);
     };
     if let Some(canary) = slot.canary_for(head.client) {
-        match at_once(slot, &canary.policy, head, now)? {
-            Ok(decision) => {
+        match at_once(slot, &canary.policy, head, now) {
+            Ok(Ok(decision)) => {
                 canary.decided();
-                return Some(decided(decision, tried(canary)));
+                return AtOnce::Decided(decided(decision, tried(canary)));
             }
             // The version in force decides instead.
-            Err(error) => failed_canary(node, slot, canary, &error),
+            Ok(Err(error)) => failed_canary(node, slot, canary, &error),
+            Err(answer) => return waiting(true, answer),
         }
     }
-    let error = match at_once(slot, &slot.current, head, now)? {
-        Ok(decision) => {
+    let error = match at_once(slot, &slot.current, head, now) {
+        Ok(Ok(decision)) => {
             shadow::decision(slot, route, head, &decision, now);
-            return Some(decided(decision, current(slot)));
+            return AtOnce::Decided(decided(decision, current(slot)));
         }
-        Err(error) => error,
+        Ok(Err(error)) => error,
+        Err(answer) => return waiting(false, answer),
     };
-    count(node, slot, "on-request", &error);
-    match route.settings.on_policy_error {
-        // What stands in may have to be awaited.
-        OnPolicyError::LastGood => None,
-        choice => Some(stand_in(choice, error)),
+    if slot.previous.is_some() && route.settings.on_policy_error == OnPolicyError::LastGood {
+        // What stands in may have to be awaited too.
+        return waiting(false, Some(ready(Err(error)).boxed()));
     }
+    count(node, slot, "on-request", &error);
+    AtOnce::Decided(stand_in(route.settings.on_policy_error, error))
+}
+
+fn waiting(canary: bool, answer: Option<Answer>) -> AtOnce {
+    AtOnce::Waiting(answer.map(|answer| Asked { canary, answer }))
 }
 
 /// A decision that is remembered, or that the guest makes when it is first polled: it does,
-/// unless it waits for Redis, takes milliseconds or all instances are in use; then it is
-/// asked again, and waited for.
+/// unless it waits for Redis, takes milliseconds or all instances are in use. Then the answer
+/// to wait for, if it was asked.
 fn at_once(
     slot: &PolicySlot,
     policy: &Policy,
     head: &Arc<RequestHead>,
     now: Timestamp,
-) -> Option<Result<Decision, CallError>> {
+) -> Result<Result<Decision, CallError>, Option<Answer>> {
     if let Some(decision) = policy.recall(head) {
         slot.metrics.recalled.inc();
-        return Some(Ok(decision));
+        return Ok(Ok(decision));
     }
     if policy.waits() {
-        return None;
+        return Err(None);
     }
-    slot.count_request(policy);
-    policy.decide(head, now.as_millis()).now_or_never()
+    let mut answer = ask(slot, policy, head, now);
+    match (&mut answer).now_or_never() {
+        Some(ended) => Ok(ended),
+        None => Err(Some(answer)),
+    }
 }
 
-/// Decides, waiting for the policy where it waits for Redis.
+fn ask(slot: &PolicySlot, policy: &Policy, head: &Arc<RequestHead>, now: Timestamp) -> Answer {
+    slot.count_request(policy);
+    let (policy, head) = (policy.clone(), Arc::clone(head));
+    async move { policy.decide(&head, now.as_millis()).await }.boxed()
+}
+
+/// Decides, waiting for the policy where it has to be waited for. `asked` comes from
+/// [`decide_now`].
 pub(crate) async fn decide(
     node: &Node,
     route: &Arc<Route>,
     head: &Arc<RequestHead>,
     now: Timestamp,
+    asked: Option<Asked>,
 ) -> Decided {
     let Some(slot) = &route.policy else {
         return Decided::Plain;
     };
-    if let Some(canary) = slot.canary_for(head.client) {
-        match awaited(slot, &canary.policy, head, now).await {
+    let (of_canary, of_current) = match asked {
+        Some(asked) if asked.canary => (Some(asked.answer), None),
+        Some(asked) => (None, Some(asked.answer)),
+        None => (None, None),
+    };
+    // Where the version in force was asked already, the canary failed.
+    if of_current.is_none()
+        && let Some(canary) = slot.canary_for(head.client)
+    {
+        match awaited(slot, &canary.policy, head, now, of_canary).await {
             Ok(decision) => {
                 canary.decided();
                 return decided(decision, tried(canary));
@@ -89,7 +131,7 @@ pub(crate) async fn decide(
             Err(error) => failed_canary(node, slot, canary, &error),
         }
     }
-    let error = match awaited(slot, &slot.current, head, now).await {
+    let error = match awaited(slot, &slot.current, head, now, of_current).await {
         Ok(decision) => {
             shadow::decision(slot, route, head, &decision, now);
             return decided(decision, current(slot));
@@ -113,13 +155,16 @@ async fn awaited(
     policy: &Policy,
     head: &Arc<RequestHead>,
     now: Timestamp,
+    asked: Option<Answer>,
 ) -> Result<Decision, CallError> {
+    if let Some(answer) = asked {
+        return answer.await;
+    }
     if let Some(decision) = policy.recall(head) {
         slot.metrics.recalled.inc();
         return Ok(decision);
     }
-    slot.count_request(policy);
-    policy.decide(head, now.as_millis()).await
+    ask(slot, policy, head, now).await
 }
 
 fn stand_in(choice: OnPolicyError, error: CallError) -> Decided {

@@ -60,7 +60,7 @@ impl Node {
         let generation = self.generation();
         let (route, head) = super::matched(&generation, head)?;
         let mut builder = KeyBuilder::new();
-        match decide(self, route, &head, self.clock.now()).await {
+        match decide(self, route, &head, self.clock.now(), None).await {
             Decided::Lookup(lookup, _) => {
                 // Without a seal: all that have the values, whatever they are values of.
                 let shared = keys::is_shared(route);

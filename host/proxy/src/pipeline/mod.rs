@@ -47,7 +47,7 @@ use weir_store::{KeyBuilder, Object};
 
 use self::assess::{Found, find_in_memory};
 use self::call::{Answer, Call};
-use self::decide::{decide, decide_now};
+use self::decide::{AtOnce, decide, decide_now};
 use self::plan::{Decided, Plan};
 use self::upgrade::Upgrade;
 use crate::body::Body;
@@ -151,20 +151,20 @@ impl Node {
             let call = call(head);
             return Answering::Slow(Box::pin(upgrade::upgrade(call, upgrade, body)));
         }
-        let mut decided = None;
+        let mut decided = AtOnce::Waiting(None);
         if is_ambiguous(&generation, route, &head) {
-            decided = Some(Decided::Pass {
+            decided = AtOnce::Decided(Decided::Pass {
                 reason: AMBIGUOUS.to_owned(),
                 note: Bytes::new(),
                 decider: None,
             });
         } else if is_retrieval(&head.method) && body.is_end_stream() {
             decided = decide_now(self, route, &head, now);
-            if let Some(known) = &decided
+            if let AtOnce::Decided(known) = &decided
                 && let Some((answer, due)) = self.hit(route, &head, known, now)
             {
                 let ready = finish(self, route, &head, started, answer);
-                if let (Some(object), Some(decided)) = (due, decided) {
+                if let (Some(object), AtOnce::Decided(decided)) = (due, decided) {
                     early::refresh_decided(&call(head), decided, &object);
                 }
                 return Answering::Ready(Some(ready));
@@ -330,14 +330,16 @@ fn no_route() -> Response<Body> {
 }
 
 /// Everything but hits in memory.
-async fn slow(mut call: Call, body: Incoming, decided: Option<Decided>) -> Response<Body> {
+async fn slow(mut call: Call, body: Incoming, decided: AtOnce) -> Response<Body> {
     if let Some(answer) = max_forwards::used_up(&call.head) {
         return finish(&call.node, &call.route, &call.head, call.started, answer);
     }
     let body = Upload::from(body);
     let decided = match decided {
-        Some(decided) => decided,
-        None => decide(&call.node, &call.route, &call.head, call.now).await,
+        AtOnce::Decided(decided) => decided,
+        AtOnce::Waiting(asked) => {
+            decide(&call.node, &call.route, &call.head, call.now, asked).await
+        }
     };
     let answer = match decided {
         Decided::Respond(reply, decider) => respond(&reply, &decider.label),
@@ -457,7 +459,14 @@ fn finish(
     let took = started.elapsed();
     route.metrics.finished(answer.result, took);
     if let Some(slot) = &route.policy {
-        slot.metrics.answered(answer.response.status());
+        let status = answer.response.status();
+        slot.metrics.answered(status);
+        let outcomes = slot.decides_for(head.client).stats().outcomes();
+        outcomes.answered(status.is_server_error());
+        let hit = matches!(answer.result, ResultKind::Hit | ResultKind::Stale);
+        if hit || answer.looked_up.is_some() {
+            outcomes.looked_up(hit);
+        }
     }
     if node.cache.access_log {
         tracing::info!(

@@ -98,7 +98,7 @@ fn members(headers: &HeaderMap, name: &http::HeaderName) -> Vec<Box<str>> {
 
 /// A request that asks for an upgrade: decided like any other, never looked up.
 pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Response<Body> {
-    let decided = decide(&call.node, &call.route, &call.head, call.now).await;
+    let decided = decide(&call.node, &call.route, &call.head, call.now, None).await;
     let answer = match decided {
         Decided::Respond(reply, decider) => respond(&reply, &decider.label),
         Decided::Failed(error) => failed(&error),

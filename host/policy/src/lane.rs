@@ -1,0 +1,383 @@
+//! Where calls go on that take long: threads of their own, at the lowest priority. A guest that
+//! computes for milliseconds then takes none of the time of the threads that serve, and all
+//! such guests together take what these leave of a core.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rustix::thread::ClockId;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// The lowest priority that there is: beside a thread that serves, about one part in
+/// seventy.
+pub(crate) const NICE: i32 = 19;
+/// So often in a second a policy's calls may outlive their first ticks on a thread that serves.
+const OVERRUNS: u64 = 3;
+/// How long a call waits for its turns, beyond the CPU time that it may use.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The guest that was polled here last was interrupted by the clock.
+    static OVERRAN: Cell<bool> = const { Cell::new(false) };
+    /// On a thread of the lane: the CPU time at which the call that is polled would have begun
+    /// had this thread done nothing else since.
+    static BEGAN: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// The CPU time that the call which is being polled has used in the lane; `None` on a thread
+/// that serves.
+pub(crate) fn spent() -> Option<Duration> {
+    BEGAN.get().map(|began| cpu_time().saturating_sub(began))
+}
+
+/// Says that the guest which is being polled was interrupted by the clock.
+pub(crate) fn overran() {
+    OVERRAN.set(true);
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
+    // Neither is negative, and there are less than 2^32 nanoseconds in a second.
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+}
+
+/// The threads; one fewer than there are cores, but one at least.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    /// Present until it is dropped.
+    runtime: Option<Runtime>,
+    threads: usize,
+}
+
+/// How often the calls of one policy take long, and how many of them go on at once.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    made: Instant,
+    turns: Semaphore,
+    /// The second since `made`, times 256, and how often they did in it.
+    overruns: AtomicU64,
+    /// Until when they begin in the lane, in milliseconds since `made`.
+    slow_until: AtomicU64,
+}
+
+impl Lane {
+    /// # Errors
+    /// When no thread can be made.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.saturating_sub(1).max(1);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("weir-slow-calls")
+            .on_thread_start(|| {
+                if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                    tracing::warn!(%error, "calls that take long run at the priority of requests");
+                }
+            })
+            .enable_time()
+            .build()?;
+        Ok(Self {
+            runtime: Some(runtime),
+            threads,
+        })
+    }
+
+    pub(crate) fn pace(&self) -> Arc<Pace> {
+        Arc::new(Pace {
+            made: Instant::now(),
+            turns: Semaphore::new(self.threads),
+            overruns: AtomicU64::new(0),
+            slow_until: AtomicU64::new(0),
+        })
+    }
+
+    /// Does work of a guest that no request waits for. `None` when the lane is gone.
+    pub(crate) async fn load<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.spawn(&self.pace(), Box::pin(work))?.ended().await
+    }
+
+    /// Runs a call that may use `cpu` of CPU time: here for its first ticks, unless the policy's
+    /// calls took long of late, and then in the lane. `None` when its turns did not come in
+    /// time.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        pace: &Arc<Pace>,
+        cpu: Duration,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut call = Box::pin(call);
+        // One that is in the lane already (a call within a call) stays where it is.
+        let here = BEGAN.get().is_some();
+        if here || !pace.is_slow() {
+            let ended = poll_fn(|context| {
+                OVERRAN.set(false);
+                match call.as_mut().poll(context) {
+                    Poll::Ready(value) => Poll::Ready(Some(value)),
+                    Poll::Pending if OVERRAN.take() && !here => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            if let Some(value) = ended.await {
+                return Some(value);
+            }
+            pace.overran();
+        }
+        let task = self.spawn(pace, call)?;
+        let ended = tokio::time::timeout(cpu + PATIENCE, task.ended()).await;
+        ended.ok().flatten()
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        pace: &Arc<Pace>,
+        call: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+    ) -> Option<Task<T>> {
+        let pace = Arc::clone(pace);
+        let runtime = self.runtime.as_ref()?;
+        Some(Task(runtime.spawn(aside(pace, call))))
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // The last policy may end on one of these threads, which must not wait for themselves.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ends with who waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Task<T> {
+    /// `None` when the lane is gone. A panic goes on here.
+    async fn ended(mut self) -> Option<T> {
+        match (&mut self.0).await {
+            Ok(value) => Some(value),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => None,
+            },
+        }
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Goes on with a call when its policy has a turn, and measures what it uses.
+async fn aside<T>(pace: Arc<Pace>, mut call: Pin<Box<impl Future<Output = T> + Send>>) -> T {
+    // Never closed.
+    let _turn = pace.turns.acquire().await;
+    let (mut used, mut long) = (Duration::ZERO, false);
+    poll_fn(|context| {
+        let began = cpu_time().saturating_sub(used);
+        BEGAN.set(Some(began));
+        OVERRAN.set(false);
+        let polled = call.as_mut().poll(context);
+        BEGAN.set(None);
+        used = cpu_time().saturating_sub(began);
+        if OVERRAN.take() && !std::mem::replace(&mut long, true) {
+            pace.overran();
+        }
+        polled
+    })
+    .await
+}
+
+impl Pace {
+    /// Do its calls begin in the lane?
+    fn is_slow(&self) -> bool {
+        let until = self.slow_until.load(Relaxed);
+        until > 0 && self.now() < until
+    }
+
+    /// Counts a call that outlived its first ticks. With too many of them in a second all calls
+    /// begin in the lane, for a second.
+    fn overran(&self) {
+        let now = self.now();
+        let second = now / 1_000;
+        let count = |before: u64| match before >> 8 == second {
+            true => before.saturating_add(u64::from(before & 255 < 255)),
+            false => second << 8 | 1,
+        };
+        let before = self
+            .overruns
+            .fetch_update(Relaxed, Relaxed, |n| Some(count(n)));
+        if count(before.unwrap_or_else(|n| n)) & 255 > OVERRUNS {
+            self.slow_until.store(now + 1_000, Relaxed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    const CPU: Duration = Duration::from_millis(20);
+
+    /// Where it is polled: the thread's name, its priority, and whether CPU time is measured.
+    fn place() -> (Option<String>, i32, bool) {
+        (
+            std::thread::current().name().map(str::to_owned),
+            rustix::process::getpriority_process(None).unwrap(),
+            spent().is_some(),
+        )
+    }
+
+    fn in_the_lane() -> (Option<String>, i32, bool) {
+        (Some("weir-slow-calls".to_owned()), NICE, true)
+    }
+
+    /// A call that is interrupted so many times, and says where it was polled.
+    async fn interrupted(mut times: usize) -> Vec<(Option<String>, i32, bool)> {
+        let mut places = Vec::new();
+        poll_fn(|context| {
+            places.push(place());
+            if times == 0 {
+                return Poll::Ready(());
+            }
+            times -= 1;
+            overran();
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        places
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_long_goes_on_aside() {
+        let lane = Lane::new().unwrap();
+        let places = lane.run(&lane.pace(), CPU, interrupted(3)).await.unwrap();
+        assert_eq!(places.len(), 4);
+        assert_eq!(places[0], place(), "its first ticks are here");
+        assert!(places[1..].iter().all(|place| *place == in_the_lane()));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_stays_where_it_is() {
+        let lane = Lane::new().unwrap();
+        let waits = async {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            place()
+        };
+        assert_eq!(lane.run(&lane.pace(), CPU, waits).await.unwrap(), place());
+    }
+
+    #[tokio::test]
+    async fn calls_of_a_policy_that_take_long_often_begin_aside() {
+        let lane = Lane::new().unwrap();
+        let (slow, quick) = (lane.pace(), lane.pace());
+        // Enough for one of two seconds, should one end meanwhile.
+        for _ in 0..=OVERRUNS * 2 {
+            lane.run(&slow, CPU, interrupted(1)).await.unwrap();
+        }
+        let places = lane.run(&slow, CPU, interrupted(0)).await.unwrap();
+        assert_eq!(places, [in_the_lane()]);
+        let places = lane.run(&quick, CPU, interrupted(0)).await.unwrap();
+        assert_eq!(places, [place()], "another policy's do not");
+        slow.slow_until.store(slow.now(), Relaxed);
+        let places = lane.run(&slow, CPU, interrupted(0)).await.unwrap();
+        assert_eq!(places, [place()], "for a second only");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_policy_takes_the_turns_of_another() {
+        let lane = Lane::new().unwrap();
+        let (one, other) = (lane.pace(), lane.pace());
+        one.slow_until.store(u64::MAX, Relaxed);
+        other.slow_until.store(u64::MAX, Relaxed);
+        let _held = one.turns.acquire_many(one.turns.available_permits() as u32);
+        let _held = _held.await.unwrap();
+        // Time is not real here, and passes when all others wait.
+        assert_eq!(lane.run(&one, CPU, interrupted(0)).await, None);
+        tokio::time::resume();
+        let places = lane.run(&other, CPU, interrupted(0)).await;
+        assert_eq!(places, Some(vec![in_the_lane()]));
+    }
+
+    #[tokio::test]
+    async fn only_what_it_computes_is_counted() {
+        let lane = Lane::new().unwrap();
+        let call = async {
+            let mut first = true;
+            poll_fn(|context| {
+                let before = spent();
+                let began = cpu_time();
+                while cpu_time() - began < Duration::from_millis(5) {}
+                std::thread::sleep(Duration::from_millis(20));
+                let used = spent().unwrap_or_default() - before.unwrap_or_default();
+                if std::mem::take(&mut first) {
+                    overran();
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready((before, used))
+            })
+            .await
+        };
+        let pace = lane.pace();
+        pace.slow_until.store(u64::MAX, Relaxed);
+        let (before, used) = lane.run(&pace, CPU, call).await.unwrap();
+        let fits = |time: Duration| (5..20).contains(&time.as_millis());
+        assert!(fits(used), "{used:?}");
+        assert!(before.is_some_and(fits), "{before:?} in the turn before");
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_who_waits_for_it() {
+        struct Gone(Arc<AtomicBool>);
+        impl Drop for Gone {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let lane = Lane::new().unwrap();
+        let gone = Arc::new(AtomicBool::new(false));
+        let held = Gone(Arc::clone(&gone));
+        let call = async move {
+            let _held = held;
+            interrupted(usize::MAX).await
+        };
+        let waited = tokio::time::timeout(CPU, lane.run(&lane.pace(), CPU, call)).await;
+        assert!(waited.is_err());
+        while !gone.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "in the guest's host call")]
+    async fn a_panic_is_the_callers() {
+        let lane = Lane::new().unwrap();
+        let call = async {
+            interrupted(1).await;
+            panic!("in the guest's host call")
+        };
+        lane.run::<()>(&lane.pace(), CPU, call).await;
+    }
+}
