@@ -498,3 +498,52 @@ async fn a_canary_is_judged_by_its_own_calls_and_not_by_those_of_its_shadow() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_is_judged_by_what_came_of_its_own_decisions() {
+    let origin = Origin::with(|call| match call.path.starts_with("/broken") {
+        true => Reply::status(503),
+        false => Reply::page(call).cache("max-age=600"),
+    })
+    .await;
+    let guard = "guard = { min_calls = 5, window = \"60s\", origin_errors = 20 }\n";
+    let node = node_with(&origin, &guests().misbehaving(), guard).await;
+    let tried = hold(&node, version("forgets-query")).await;
+    post(&node, "canary", json!({"percent": 50})).await;
+    let (mut its, mut others) = (Vec::new(), Vec::new());
+    for client in 1..=40 {
+        let answer = get_from(&node, client, "/a").await;
+        let status = answer.headers()["cache-status"].as_bytes();
+        match String::from_utf8_lossy(status).contains(&tried) {
+            true => its.push(client),
+            false => others.push(client),
+        }
+    }
+    let told = trial(&node).await;
+    assert_eq!(told["outcomes"]["answers"], json!(its.len()), "{told}");
+    assert_eq!(told["outcomes"]["lookups"], json!(its.len()), "{told}");
+    assert_eq!(told["live"]["answers"], json!(others.len()), "{told}");
+
+    // The version in force does worse, which is not the canary's fault.
+    for client in &others {
+        get_from(&node, *client, "/broken").await;
+    }
+    let told = trial(&node).await;
+    assert_eq!(told["live"]["errors"], json!(others.len()), "{told}");
+    assert_eq!(told["outcomes"]["errors"], json!(0), "{told}");
+    for _ in 0..3 {
+        for client in &others {
+            get_from(&node, *client, "/a").await;
+        }
+    }
+    let ended = ["trial-ended", "origin_errors", &*tried].map(str::to_owned);
+    assert!(!audited(&node).await.contains(&ended));
+
+    until("the canary to end", async || {
+        for client in &its {
+            get_from(&node, *client, "/broken").await;
+        }
+        audited(&node).await.contains(&ended).then_some(())
+    })
+    .await;
+}

@@ -345,6 +345,12 @@ pub struct Trial {
     pub different: u64,
     /// Canary: decisions that it gave.
     pub decided: u64,
+    /// Canary: what came of them.
+    #[serde(default)]
+    pub outcomes: Outcomes,
+    /// Canary: what came of those of the version in force, since that was loaded.
+    #[serde(default)]
+    pub live: Outcomes,
     /// Calls that failed.
     pub failed: u64,
     /// Shadow: requests of the sample that were left out, since too many were under way.
@@ -355,6 +361,19 @@ pub struct Trial {
     pub examples: Vec<TrialExample>,
     /// The last failed call.
     pub last_error: Option<String>,
+}
+
+/// What came of the decisions of a version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Lookups under its keys.
+    pub lookups: u64,
+    /// Those that something stored answered.
+    pub hits: u64,
+    /// Answers to requests that it decided.
+    pub answers: u64,
+    /// Those that were 5xx.
+    pub errors: u64,
 }
 
 /// One difference between a version on trial and the one in force.

@@ -19,9 +19,9 @@ pub use auth::{Auth, TokenError};
 pub use control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
     EventAnswer, ExplainRequest, Fleet, FleetNode, FleetPolicy, HookCost, InspectRequest,
-    InvalidateAnswer, InvalidateRequest, PolicyCost, PolicyInfo, Quarantined, Readiness, Released,
-    Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample, TrialMode,
-    TrialRequest, Upload, VersionInfo,
+    InvalidateAnswer, InvalidateRequest, Outcomes, PolicyCost, PolicyInfo, Quarantined, Readiness,
+    Released, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source, Trial, TrialExample,
+    TrialMode, TrialRequest, Upload, VersionInfo,
 };
 /// For the fuzz targets; a node serves it by [`serve`].
 #[doc(hidden)]

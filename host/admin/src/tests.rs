@@ -20,8 +20,8 @@ use tower::ServiceExt;
 use crate::control::{
     AuditEntry, Connection, Connections, Control, ControlError, ControlErrorKind, Deployed,
     EventAnswer, ExplainRequest, Fleet, InspectRequest, InvalidateAnswer, InvalidateRequest,
-    PolicyCost, PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Selected, SelectorKind, Source,
-    Trial, TrialRequest, Upload,
+    Outcomes, PolicyCost, PolicyInfo, Readiness, Reloaded, RolledBack, Scope, Selected,
+    SelectorKind, Source, Trial, TrialRequest, Upload,
 };
 use crate::{Auth, routes::router};
 
@@ -130,6 +130,8 @@ impl Control for Fake {
             same: 0,
             different: 0,
             decided: 0,
+            outcomes: Outcomes::default(),
+            live: Outcomes::default(),
             failed: 0,
             skipped: 0,
             differences: BTreeMap::new(),

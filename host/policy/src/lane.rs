@@ -231,6 +231,7 @@ impl Pace {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a thread that serves nobody")]
 mod tests {
     use std::sync::atomic::AtomicBool;
 

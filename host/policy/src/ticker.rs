@@ -104,6 +104,7 @@ impl Drop for Ticker {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a thread that serves nobody")]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -210,13 +210,6 @@ impl PolicyMetrics {
             false => self.answers.inc(),
         };
     }
-
-    /// Answers on its routes, and those that were 5xx.
-    #[must_use]
-    pub fn answers(&self) -> (u64, u64) {
-        let errors = self.server_errors.get();
-        (self.answers.get() + errors, errors)
-    }
 }
 
 /// Counts down when dropped.

@@ -99,12 +99,8 @@ impl Control for NodeControl {
     }
 
     async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError> {
-        let trial = self
-            .0
-            .try_out(name, &request)
-            .await
-            .map_err(|error| refused(&error))?;
-        Ok(lifecycle::shown(&trial))
+        let trial = self.0.try_out(name, &request).await;
+        trial.map_err(|error| refused(&error))
     }
 
     async fn promote(&self, name: &str, version: Option<String>) -> Result<Deployed, ControlError> {
@@ -406,7 +402,9 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
         last_error: entry.last_error.clone(),
         previous: entry.previous().map(str::to_owned),
         held: entry.held().map(str::to_owned).collect(),
-        trial: entry.trial().map(|trial| lifecycle::shown(trial)),
+        trial: entry
+            .trial()
+            .map(|trial| lifecycle::shown(trial, entry.policy())),
         quarantined: entry.quarantine().map(|one| Quarantined {
             version: one.version.clone(),
             why: one.why.clone(),

@@ -1,15 +1,14 @@
 //! The life of a policy's versions on this node: each step changes the set, puts it in
 //! force, and is written down.
 
-use std::sync::Arc;
-
 use weir_admin::{Deployed, RolledBack, TrialExample, TrialRequest};
+use weir_policy::Policy;
 use weir_proxy::{Trial, TrialMode};
 
 use crate::app::{App, State};
 use crate::audit::Change;
 use crate::fleet::Told;
-use crate::policies::{self, Content, Contents, Reloaded, TrialError, Upload};
+use crate::policies::{self, Content, Contents, Entry, Reloaded, TrialError, Upload};
 
 impl App {
     /// Puts a component in force.
@@ -62,7 +61,7 @@ impl App {
         &self,
         name: &str,
         request: &TrialRequest,
-    ) -> Result<Arc<Trial>, TrialError> {
+    ) -> Result<weir_admin::Trial, TrialError> {
         let mode = match request.mode {
             weir_admin::TrialMode::Shadow => TrialMode::Shadow,
             weir_admin::TrialMode::Canary => TrialMode::Canary,
@@ -77,7 +76,8 @@ impl App {
         let (version, percent) = (trial.policy.version(), request.percent);
         let detail = Some(format!("{percent} percent"));
         self.write_down(name, mode.as_str(), "admin", version, None, detail);
-        Ok(trial)
+        let live = state.policies.get(name).map(Entry::policy);
+        Ok(shown(&trial, live.unwrap_or(&trial.policy)))
     }
 
     /// Puts a version in force: the named one, else the one on trial.
@@ -241,8 +241,21 @@ fn deployed(version: String, told: Told) -> Deployed {
     }
 }
 
-/// A trial as the admin API shows it.
-pub(crate) fn shown(trial: &Trial) -> weir_admin::Trial {
+/// What came of the decisions of a version, as the admin API shows it.
+fn outcomes(policy: &Policy) -> weir_admin::Outcomes {
+    let outcomes = policy.stats().outcomes();
+    let (lookups, hits) = outcomes.lookups();
+    let (answers, errors) = outcomes.answers();
+    weir_admin::Outcomes {
+        lookups,
+        hits,
+        answers,
+        errors,
+    }
+}
+
+/// A trial beside the version in force, as the admin API shows it.
+pub(crate) fn shown(trial: &Trial, live: &Policy) -> weir_admin::Trial {
     let report = trial.report();
     weir_admin::Trial {
         version: trial.policy.version().to_owned(),
@@ -254,6 +267,8 @@ pub(crate) fn shown(trial: &Trial) -> weir_admin::Trial {
         same: report.same,
         different: report.different,
         decided: report.decided,
+        outcomes: outcomes(&trial.policy),
+        live: outcomes(live),
         failed: report.failed,
         skipped: report.skipped,
         differences: report

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use weir_admin::{
     AuditEntry, Auth, Connections, Control, ControlError, ControlErrorKind, Deployed, EventAnswer,
-    ExplainRequest, Fleet, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest,
+    ExplainRequest, Fleet, HookCost, InspectRequest, InvalidateAnswer, InvalidateRequest, Outcomes,
     PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope, Selected,
     SelectorKind, Source, Trial, TrialExample, TrialMode, TrialRequest, Upload, VersionInfo,
 };
@@ -30,6 +30,18 @@ fn on_trial(mode: TrialMode, percent: f64) -> Trial {
         same: 90,
         different: 2,
         decided: 7,
+        outcomes: Outcomes {
+            lookups: 7,
+            hits: 3,
+            answers: 0,
+            errors: 0,
+        },
+        live: Outcomes {
+            lookups: 0,
+            hits: 0,
+            answers: 200,
+            errors: 3,
+        },
         failed: 1,
         skipped: 3,
         differences: [("key".to_owned(), 2)].into(),

@@ -4,7 +4,7 @@
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
-use weir_admin::{AuditEntry, PolicyInfo, Trial, TrialMode};
+use weir_admin::{AuditEntry, Outcomes, PolicyInfo, Trial, TrialMode};
 
 use super::deploy::{policy, report};
 use super::fleet::WaitArgs;
@@ -212,6 +212,19 @@ fn or_none(text: &str) -> String {
     }
 }
 
+/// What came of a version's decisions.
+fn came_of_it(outcomes: &Outcomes) -> String {
+    let share = |part: u64, whole: u64, what: &str| match whole {
+        0 => format!("no {what}"),
+        _ => format!("{} % of {whole} {what}", part.saturating_mul(100) / whole),
+    };
+    format!(
+        "hits {}, 5xx {}",
+        share(outcomes.hits, outcomes.lookups, "lookups"),
+        share(outcomes.errors, outcomes.answers, "answers")
+    )
+}
+
 fn shown(known: &PolicyInfo, trial: &Trial) -> String {
     let (name, version, live) = (
         &known.name,
@@ -227,8 +240,12 @@ fn shown(known: &PolicyInfo, trial: &Trial) -> String {
         ),
         TrialMode::Canary => format!(
             "{name}: {version} is a canary beside {live} for {percent} % of the clients\n\
-             decided {}, failed {} ({live} decided these)\n",
-            trial.decided, trial.failed
+             decided {}, failed {} ({live} decided these)\n\
+             {}; {live}: {}\n",
+            trial.decided,
+            trial.failed,
+            came_of_it(&trial.outcomes),
+            came_of_it(&trial.live)
         ),
     };
     if let Some(error) = &trial.last_error {

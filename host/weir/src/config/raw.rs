@@ -365,9 +365,9 @@ table! {
         window: Duration, = "30s", in "1s"..="1h";
         /// Time that a call may take on average.
         cpu: Duration, absent "any, up to `cpu_limit`", in "1us"..="10s";
-        /// Percentage points that the hit ratio of its namespaces may be below that of the version before.
+        /// Percentage points that its hit ratio may be below that of the version before, for a canary below that of the version in force; from the second `window` on.
         hit_ratio: u64, absent "any", in 1..=100;
-        /// Percentage points that the share of 5xx answers on its routes may be above that of the version before.
+        /// Percentage points that the share of 5xx answers to what it decided may be above that of the version before, for a canary above that of the version in force.
         origin_errors: u64, absent "any", in 1..=100;
         /// After this time it is tried again, on 10 % of the clients or calls; each time in a row that fails, twice
         /// as long, at most an hour.

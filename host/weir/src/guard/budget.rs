@@ -17,11 +17,11 @@ pub(super) struct Counts {
     pub(super) failed: u64,
     /// What the calls took.
     pub(super) time: Duration,
-    /// Lookups in its namespaces.
+    /// Lookups under its keys.
     pub(super) lookups: u64,
     /// Those that a tier answered.
     pub(super) hits: u64,
-    /// Answers on its routes.
+    /// Answers to requests that it decided.
     pub(super) answers: u64,
     /// Those that were 5xx.
     pub(super) errors: u64,
@@ -38,17 +38,6 @@ impl Counts {
             hits: self.hits.saturating_sub(earlier.hits),
             answers: self.answers.saturating_sub(earlier.answers),
             errors: self.errors.saturating_sub(earlier.errors),
-        }
-    }
-
-    /// The same, as if the version had not been called yet.
-    pub(super) fn before_any_call(self) -> Self {
-        Self {
-            asked: 0,
-            calls: 0,
-            failed: 0,
-            time: Duration::ZERO,
-            ..self
         }
     }
 
@@ -75,13 +64,21 @@ pub(super) struct Broken {
     pub(super) text: String,
 }
 
+/// The shares of hits and of 5xx in percent, where there are enough to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ratios {
+    hits: Option<u64>,
+    errors: Option<u64>,
+}
+
 /// Follows one version.
 #[derive(Debug)]
 pub(super) struct Budget {
+    began: Duration,
     /// When it began, and then once for each look within the window.
     samples: VecDeque<(Duration, Counts)>,
-    /// The ratios of the version before, from its last window.
-    before: Option<(Option<u64>, Option<u64>)>,
+    /// Those of the version before, from its last window.
+    before: Option<Ratios>,
 }
 
 impl Budget {
@@ -89,14 +86,19 @@ impl Budget {
     /// the version in whose place it came.
     pub(super) fn new(now: Duration, counts: Counts, before: Option<(&Self, u64)>) -> Self {
         Self {
+            began: now,
             samples: VecDeque::from([(now, counts)]),
             before: before.map(|(before, least)| before.ratios(least)),
         }
     }
 
-    fn ratios(&self, least: u64) -> (Option<u64>, Option<u64>) {
+    /// Those of the window.
+    pub(super) fn ratios(&self, least: u64) -> Ratios {
         let seen = self.seen();
-        (seen.hit_ratio(least), seen.error_ratio(least))
+        Ratios {
+            hits: seen.hit_ratio(least),
+            errors: seen.error_ratio(least),
+        }
     }
 
     /// What happened within the window.
@@ -107,8 +109,14 @@ impl Budget {
         }
     }
 
-    /// Looks again.
-    pub(super) fn look(&mut self, now: Duration, counts: Counts, rules: &Guard) -> Option<Broken> {
+    /// Looks again. One on trial is compared with what is `live` beside it.
+    pub(super) fn look(
+        &mut self,
+        now: Duration,
+        counts: Counts,
+        rules: &Guard,
+        live: Option<Ratios>,
+    ) -> Option<Broken> {
         self.samples.push_back((now, counts));
         // The first one stays from before the window's beginning, so that it is whole.
         while self.samples.len() > 2
@@ -119,10 +127,10 @@ impl Budget {
         {
             self.samples.pop_front();
         }
-        self.broken(rules)
+        self.broken(rules, live)
     }
 
-    fn broken(&self, rules: &Guard) -> Option<Broken> {
+    fn broken(&self, rules: &Guard, live: Option<Ratios>) -> Option<Broken> {
         let seen = self.seen();
         let window = humantime::format_duration(rules.window);
         let least = rules.min_calls;
@@ -150,30 +158,41 @@ impl Budget {
                 ),
             });
         }
-        let (hits_before, errors_before) = self.before?;
+        let (other, whose) = match live {
+            Some(live) => (live, "the version in force"),
+            None => (self.before?, "the version before"),
+        };
         if let (Some(points), Some(before), Some(now)) =
-            (rules.hit_ratio, hits_before, seen.hit_ratio(least))
+            (rules.hit_ratio, other.hits, seen.hit_ratio(least))
+            && self.is_warm(rules)
             && now.saturating_add(points) < before
         {
             return Some(Broken {
                 rule: "hit_ratio",
                 text: format!(
-                    "the hit ratio is {now} %, and was {before} % with the version before"
+                    "the hit ratio is {now} % within {window}, and {before} % with {whose}"
                 ),
             });
         }
         if let (Some(points), Some(now)) = (rules.origin_errors, seen.error_ratio(least))
-            && let Some(before) = errors_before
+            && let Some(before) = other.errors
             && before.saturating_add(points) < now
         {
             return Some(Broken {
                 rule: "origin_errors",
                 text: format!(
-                    "{now} % of the answers are 5xx, and {before} % were with the version before"
+                    "{now} % of the answers within {window} are 5xx, and {before} % with {whose}"
                 ),
             });
         }
         None
+    }
+
+    /// Is the window later than the first one? In that a version whose keys are new misses
+    /// what nobody has asked for under them.
+    fn is_warm(&self, rules: &Guard) -> bool {
+        let first = self.samples.front();
+        first.is_some_and(|(then, _)| *then >= self.began + rules.window)
     }
 }
 
@@ -210,24 +229,26 @@ mod tests {
     fn failures_count_once_there_are_enough_calls_and_only_within_the_window() {
         let mut budget = Budget::new(at(0), calls(1_000, 900), None);
         assert_eq!(
-            budget.look(at(1), calls(1_019, 919), &rules()),
+            budget.look(at(1), calls(1_019, 919), &rules(), None),
             None,
             "19 calls"
         );
-        let broken = budget.look(at(2), calls(1_020, 920), &rules()).unwrap();
+        let broken = budget
+            .look(at(2), calls(1_020, 920), &rules(), None)
+            .unwrap();
         assert_eq!(broken.rule, "failures");
         assert!(broken.text.contains("20 of 20"), "{}", broken.text);
 
         let mut budget = Budget::new(at(0), calls(0, 0), None);
         assert_eq!(
-            budget.look(at(1), calls(100, 10), &rules()),
+            budget.look(at(1), calls(100, 10), &rules(), None),
             None,
             "just 10 %"
         );
-        assert!(budget.look(at(2), calls(100, 11), &rules()).is_some());
+        assert!(budget.look(at(2), calls(100, 11), &rules(), None).is_some());
         // What came before is forgotten when it is older than the window.
-        assert_eq!(budget.look(at(33), calls(200, 11), &rules()), None);
-        assert_eq!(budget.look(at(64), calls(200, 11), &rules()), None);
+        assert_eq!(budget.look(at(33), calls(200, 11), &rules(), None), None);
+        assert_eq!(budget.look(at(64), calls(200, 11), &rules(), None), None);
     }
 
     #[test]
@@ -237,35 +258,98 @@ mod tests {
             time: Duration::from_millis(each * 40),
             ..calls(40, 0)
         };
-        assert_eq!(budget.look(at(1), slow(5), &rules()), None);
-        assert_eq!(budget.look(at(2), slow(6), &rules()).unwrap().rule, "cpu");
+        assert_eq!(budget.look(at(1), slow(5), &rules(), None), None);
+        assert_eq!(
+            budget.look(at(2), slow(6), &rules(), None).unwrap().rule,
+            "cpu"
+        );
         let unbounded = Guard {
             cpu: None,
             ..rules()
         };
-        assert_eq!(budget.look(at(3), slow(60), &unbounded), None);
+        assert_eq!(budget.look(at(3), slow(60), &unbounded, None), None);
     }
 
-    #[test]
-    fn hits_and_errors_are_compared_with_the_version_before() {
-        let answers = |hits, errors| Counts {
+    /// So many hits and errors of a hundred requests.
+    fn answers(hits: u64, errors: u64) -> Counts {
+        Counts {
             lookups: 100,
             hits,
             answers: 100,
             errors,
             ..Counts::default()
-        };
+        }
+    }
+
+    fn twice(counts: Counts) -> Counts {
+        Counts {
+            lookups: counts.lookups * 2,
+            hits: counts.hits * 2,
+            answers: counts.answers * 2,
+            errors: counts.errors * 2,
+            ..counts
+        }
+    }
+
+    #[test]
+    fn hits_and_errors_are_compared_with_the_version_before() {
         let mut before = Budget::new(at(0), Counts::default(), None);
-        assert_eq!(before.look(at(1), answers(90, 0), &rules()), None);
+        assert_eq!(before.look(at(1), answers(90, 0), &rules(), None), None);
         let later = |hits, errors| {
             let mut budget = Budget::new(at(2), Counts::default(), Some((&before, 20)));
-            budget.look(at(3), answers(hits, errors), &rules())
+            let counts = answers(hits, errors);
+            let first = budget.look(at(32), counts, &rules(), None);
+            first.or_else(|| budget.look(at(62), twice(counts), &rules(), None))
         };
         assert_eq!(later(70, 10), None);
-        assert_eq!(later(69, 0).unwrap().rule, "hit_ratio");
+        let broken = later(69, 0).unwrap();
+        assert_eq!(broken.rule, "hit_ratio");
+        assert!(
+            broken.text.contains("69 %") && broken.text.contains("90 % with the version before"),
+            "{}",
+            broken.text
+        );
         assert_eq!(later(90, 11).unwrap().rule, "origin_errors");
         // Without a version before there is nothing to compare with.
         let mut first = Budget::new(at(0), Counts::default(), None);
-        assert_eq!(first.look(at(1), answers(0, 100), &rules()), None);
+        assert_eq!(first.look(at(1), answers(0, 100), &rules(), None), None);
+    }
+
+    #[test]
+    fn one_on_trial_is_compared_with_the_one_in_force() {
+        let tried = |hits, errors| {
+            let mut live = Budget::new(at(0), Counts::default(), None);
+            live.look(at(1), answers(90, 5), &rules(), None);
+            let live = Some(live.ratios(20));
+            let mut budget = Budget::new(at(2), Counts::default(), None);
+            let counts = answers(hits, errors);
+            let first = budget.look(at(32), counts, &rules(), live);
+            first.or_else(|| budget.look(at(62), twice(counts), &rules(), live))
+        };
+        assert_eq!(tried(70, 15), None);
+        let broken = tried(69, 5).unwrap();
+        assert_eq!(broken.rule, "hit_ratio");
+        assert!(
+            broken.text.contains("90 % with the version in force"),
+            "{}",
+            broken.text
+        );
+        assert_eq!(tried(90, 16).unwrap().rule, "origin_errors");
+    }
+
+    #[test]
+    fn hits_are_not_judged_before_the_keys_can_be_known() {
+        let mut before = Budget::new(at(0), Counts::default(), None);
+        before.look(at(1), answers(90, 0), &rules(), None);
+        let mut budget = Budget::new(at(2), Counts::default(), Some((&before, 20)));
+        assert_eq!(budget.look(at(10), answers(0, 0), &rules(), None), None);
+        // What missed in the first window is forgotten with it.
+        assert_eq!(budget.look(at(32), answers(0, 0), &rules(), None), None);
+        let warm = Counts {
+            lookups: 200,
+            hits: 90,
+            ..answers(0, 0)
+        };
+        assert_eq!(budget.look(at(62), warm, &rules(), None), None);
     }
 }

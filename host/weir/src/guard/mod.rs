@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use weir_policy::{CallErrorKind, Hook, Policy};
-use weir_proxy::{Node, ResultKind, TrialMode};
+use weir_proxy::TrialMode;
 
 use crate::app::{App, State};
 use crate::config::Guard;
@@ -15,7 +15,7 @@ use crate::policies::{Entry, Quarantine};
 
 mod budget;
 
-use budget::{Broken, Budget, Counts};
+use budget::{Broken, Budget, Counts, Ratios};
 
 /// How often the versions are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -85,27 +85,30 @@ impl Watched {
             let Some(entry) = state.policies.get(name) else {
                 continue;
             };
-            if let Some(step) = self.step(&app.node, name, entry) {
+            if let Some(step) = self.step(name, entry) {
                 act(app, state, name, step).await;
             }
         }
     }
 
-    fn step(&mut self, node: &Node, name: &str, entry: &Entry) -> Option<Step> {
+    fn step(&mut self, name: &str, entry: &Entry) -> Option<Step> {
         let (rules, now) = (&entry.config.guard, moment());
         let trial = entry.trial();
         if trial.is_none() {
             self.tried.remove(name);
         }
         if let Some(trial) = trial {
-            let counts = called(&trial.policy);
+            let live = self
+                .live
+                .get(name)
+                .map(|live| live.budget.ratios(rules.min_calls));
             let broken = follow(
                 &mut self.tried,
                 &mut self.seen,
                 name,
                 &trial.policy,
-                counts,
                 rules,
+                live,
             );
             let canary = trial.mode == TrialMode::Canary;
             if let (Some(broken), true) = (broken, canary) {
@@ -119,14 +122,13 @@ impl Watched {
                 return Some(Step::Restore);
             }
         }
-        let counts = decided(node, entry, called(entry.policy()));
         let broken = follow(
             &mut self.live,
             &mut self.seen,
             name,
             entry.policy(),
-            counts,
             rules,
+            None,
         );
         let suspended = entry.policy().admitted() < 100;
         match (broken, entry.quarantine()) {
@@ -148,28 +150,29 @@ impl Watched {
     }
 }
 
-/// Looks at one version; a new one begins anew.
+/// Looks at one version; a new one begins anew. One on trial is compared with what is `live`
+/// beside it, another with who was there before it.
 fn follow(
     all: &mut HashMap<String, Followed>,
     seen: &mut HashSet<u64>,
     name: &str,
     policy: &Policy,
-    counts: Counts,
     rules: &Guard,
+    live: Option<Ratios>,
 ) -> Option<Broken> {
-    let now = moment();
+    let (now, counts) = (moment(), called(policy));
     let followed = (policy.serial(), policy.admitted());
     let known = all.get(name);
     if let Some(known) = known
         && known.policy == followed
     {
-        return all.get_mut(name)?.budget.look(now, counts, rules);
+        return all.get_mut(name)?.budget.look(now, counts, rules, live);
     }
     let before = known.map(|known| (&known.budget, rules.min_calls));
     // What a new one did before it was first looked at counts too. One that comes back, or
     // is let in again, begins anew.
     let first = match seen.insert(policy.serial()) {
-        true => counts.before_any_call(),
+        true => Counts::default(),
         false => counts,
     };
     let budget = Budget::new(now, first, before);
@@ -304,7 +307,7 @@ fn moment() -> Duration {
     BEGAN.get_or_init(Instant::now).elapsed()
 }
 
-/// What a version counts. To find all instances in use is no fault of its own.
+/// What a version counts, and what came of it. To find all instances in use is no fault of its own.
 fn called(policy: &Policy) -> Counts {
     let mut counts = Counts {
         asked: policy.recalled(),
@@ -322,30 +325,8 @@ fn called(policy: &Policy) -> Counts {
         counts.time += stats.total_time();
     }
     counts.asked += counts.calls;
-    counts
-}
-
-/// And what came of it on its routes.
-fn decided(node: &Node, entry: &Entry, mut counts: Counts) -> Counts {
-    let metrics = node.metrics();
-    for namespace in metrics.namespaces() {
-        if !entry
-            .config
-            .namespaces
-            .iter()
-            .any(|own| **own == *namespace.namespace)
-        {
-            continue;
-        }
-        for kind in ResultKind::ALL {
-            let count = namespace.lookups(kind);
-            counts.lookups += count;
-            if matches!(kind, ResultKind::Hit | ResultKind::Stale) {
-                counts.hits += count;
-            }
-        }
-    }
-    let (answers, errors) = metrics.policy(entry.policy().name()).answers();
-    (counts.answers, counts.errors) = (answers, errors);
+    let outcomes = policy.stats().outcomes();
+    (counts.lookups, counts.hits) = outcomes.lookups();
+    (counts.answers, counts.errors) = outcomes.answers();
     counts
 }
