@@ -9,6 +9,8 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use weir_tests::artifact::weir_binary;
+use weir_tests::component::with_misdeed;
 use weir_tests::port::Port;
 use weir_tests::raw::Raw;
 use weir_tests::raw_origin::RawOrigin;
@@ -430,4 +432,96 @@ async fn smuggling() {
     assert_eq!(shown.text().matches("HTTP/1.1").count(), 1, "one answer");
     t.origin_has(&origin, "/", 0);
     t.origin_has(&origin, "/doc", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions() {
+    let origin = document().await;
+    let component = guests().misbehaving();
+    let node = Config::misbehaving(&origin.url(), &component.display().to_string(), "");
+    let node = node.data_dir().start().await;
+    let dir = Scratch::new();
+    let good = std::fs::read(&component).expect("the component");
+    for (file, misdeed) in [("wrong", "forgets-query"), ("traps", "trap-on-request")] {
+        let path = dir.path().join(format!("{file}.wasm"));
+        std::fs::write(path, with_misdeed(&good, misdeed)).expect("a component");
+    }
+    std::os::unix::fs::symlink(weir_binary(), dir.path().join("weir")).expect("a link");
+    let (place, admin) = (dir.path().display(), node.admin_port());
+    let weir = |line: &str| format!("cd {place} && ./weir {line} --admin http://127.0.0.1:{admin}");
+    let url = node.url("/account?user=7");
+    let explain = format!("curl -sS 'http://127.0.0.1:{admin}/v1/explain?url={url}'");
+    let users = |path: &str| {
+        let all = node.url(&format!("{path}?user=[1-40]"));
+        format!("curl -sS -o /dev/null -w '%{{http_code}}\\n' '{all}' | sort | uniq -c")
+    };
+    let live = node.admin().version("p").await;
+    let live = live.as_str();
+
+    let mut t = Transcript::new("versions");
+    t.run(
+        "What the policy in force says: the user is in the key.",
+        &explain,
+    )
+    .await
+    .expect(&[live, "test:/account:user=7"]);
+    t.run(
+        "A version that forgets the user is asked in shadow, on all requests.",
+        &weir("deploy p wrong.wasm --shadow 100"),
+    )
+    .await
+    .expect(&["is a shadow on 100 % of the requests", live]);
+    t.run("Requests of 40 users.", &users("/account"))
+        .await
+        .expect(&["40 200"]);
+    t.until(
+        "What it would have done: one key for all of them.",
+        &weir("trial p"),
+        |shown| shown.text().contains("key differs in 40"),
+    )
+    .await
+    .expect(&[
+        "|test:/account:user=",
+        "|test:/account\n",
+        "same 0, different",
+    ]);
+    t.run("So it is not put in force.", &weir("rollback p"))
+        .await
+        .expect(&["has ended", live, "as before"]);
+    t.run(
+        "Another version traps on every request.",
+        &weir("deploy p traps.wasm"),
+    )
+    .await
+    .expect(&["is in force, in place of", live]);
+    t.until(
+        "No client notices: what the policy cannot decide is passed.",
+        &users("/other"),
+        |shown| {
+            assert!(shown.text().trim() == "40 200", "{}", shown.text());
+            true
+        },
+    )
+    .await;
+    t.until(
+        "It is taken back, and will be tried again.",
+        &weir("status"),
+        |shown| shown.text().contains("is in quarantine"),
+    )
+    .await
+    .expect(&[
+        "decisions and calls failed within 30s",
+        "it is tried again after 5m",
+    ]);
+    t.run("Who did what.", &weir("audit")).await.expect(&[
+        "quarantined",
+        "failures",
+        "deployed",
+        "trial-ended",
+        "shadow",
+        "held",
+    ]);
+    t.run("What the policy in force says, as before.", &explain)
+        .await
+        .expect(&[live, "test:/account:user=7"]);
 }

@@ -4,7 +4,9 @@
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::lane::NICE;
+/// The lowest priority that there is: beside a thread that serves, about one part in
+/// seventy.
+const NICE: i32 = 19;
 
 /// Threads that compile, one component at a time. They are made when the first one comes.
 #[derive(Debug, Default)]

@@ -1,8 +1,11 @@
 //! Coarse classes of devices, from Sec-CH-UA-Mobile and User-Agent.
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use crate::recent::Recent;
 
 /// What kind of device a client says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +82,23 @@ fn words() -> impl Iterator<Item = &'static str> {
         .chain(android)
 }
 
+thread_local! {
+    static RECENT: RefCell<Recent<Box<[u8]>, Says>> = RefCell::new(Recent::new());
+}
+
 fn read(agent: &[u8]) -> Says {
+    RECENT.with_borrow_mut(|recent| {
+        recent.get(
+            agent,
+            agent,
+            |known| **known == *agent,
+            || agent.into(),
+            || search(agent),
+        )
+    })
+}
+
+fn search(agent: &[u8]) -> Says {
     let mut says = Says::default();
     // It is built from constants, and the tests use it: it is always there.
     let Some(finder) = &*WORDS else { return says };

@@ -16,8 +16,8 @@ use crate::ticker::{Running, Ticker};
 pub struct EngineOptions {
     /// Where compiled code is kept; absent: compiled anew each time.
     pub cache_dir: Option<PathBuf>,
-    /// How finely CPU limits are measured; and a guest that runs for longer than two of it goes
-    /// on aside, on a thread that serves no requests. Default 1 ms, at least that.
+    /// How finely CPU limits are measured; and a guest that computes for longer than two of it
+    /// goes on aside, on a thread that serves no requests. Default 1 ms, at least that.
     pub tick: Duration,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct EngineInner {
     pub(crate) cache: Option<CompiledCache>,
     pub(crate) compiling: Compiling,
     pub(crate) lane: Lane,
-    tick: Duration,
+    pub(crate) tick: Duration,
     ticker: Ticker,
 }
 
@@ -127,28 +127,11 @@ impl EngineInner {
     pub(crate) fn clock(&self) -> Running<'_> {
         self.ticker.run()
     }
-
-    /// The time that a guest runs at least, and another tick at most, before it is
-    /// interrupted first.
-    pub(crate) fn first_ticks(&self) -> Duration {
-        self.tick
-    }
-
-    /// Whole ticks in `time`.
-    pub(crate) fn whole_ticks(&self, time: Duration) -> u64 {
-        u64::try_from(time.as_nanos() / self.tick.as_nanos()).unwrap_or(u64::MAX / 2)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_whole_ticks_count() {
-        let engine = Engine::new(EngineOptions::default()).unwrap();
-        assert_eq!(engine.0.whole_ticks(Duration::from_micros(5_900)), 5);
-    }
 
     #[test]
     fn ticker_ends_with_the_last_clone() {

@@ -1,10 +1,16 @@
 //! Choosing a language: RFC 4647 section 3.4 over Accept-Language (RFC 9110
 //! section 12.5.4).
 
+use std::cell::RefCell;
+
 use smallvec::SmallVec;
+
+use crate::recent::Recent;
 
 /// The most ranges that are looked at: the rest of a longer field is ignored.
 const MAX_RANGES: usize = 32;
+/// The most languages to choose from that an answer is kept for.
+const MAX_KEPT: usize = 32;
 
 struct Range<'a> {
     tag: &'a str,
@@ -12,17 +18,41 @@ struct Range<'a> {
     weight: u16,
 }
 
+/// A field, and the languages that were chosen from.
+type Question = (Box<[u8]>, Box<[Box<str>]>);
+
+thread_local! {
+    static RECENT: RefCell<Recent<Question, usize>> = RefCell::new(Recent::new());
+}
+
 /// The best of `available`; its first when nothing fits; empty when it is empty.
 ///
 /// A range of weight zero excludes what it matches as a prefix, the default
 /// excepted. `*` says nothing that lookup could use and is passed over.
 pub(crate) fn lookup<'f, 'a, S: AsRef<str>>(
-    fields: impl Iterator<Item = &'f [u8]>,
+    mut fields: impl Iterator<Item = &'f [u8]>,
     available: &'a [S],
 ) -> &'a str {
-    let Some(default) = available.first().map(AsRef::as_ref) else {
-        return "";
+    let found = match (fields.next(), fields.next()) {
+        (None, _) => 0,
+        (Some(one), None) if available.len() <= MAX_KEPT => known(one, available),
+        (Some(one), other) => best([one].into_iter().chain(other).chain(fields), available),
     };
+    available.get(found).map_or("", AsRef::as_ref)
+}
+
+fn known<S: AsRef<str>>(field: &[u8], available: &[S]) -> usize {
+    let texts = || available.iter().map(AsRef::as_ref);
+    let is_same =
+        |(text, list): &Question| **text == *field && list.iter().map(|it| &**it).eq(texts());
+    let hashed = (field, available.len(), texts().next());
+    let key = || (field.into(), texts().map(Box::from).collect());
+    let find = || best(std::iter::once(field), available);
+    RECENT.with_borrow_mut(|recent| recent.get(field, hashed, is_same, key, find))
+}
+
+/// Where it stands in `available`.
+fn best<'f, S: AsRef<str>>(fields: impl Iterator<Item = &'f [u8]>, available: &[S]) -> usize {
     let mut ranges: SmallVec<[Range<'f>; 8]> = fields
         .flat_map(|field| field.split(|&b| b == b','))
         .take(MAX_RANGES)
@@ -38,8 +68,8 @@ pub(crate) fn lookup<'f, 'a, S: AsRef<str>>(
         let mut wanted = range.tag;
         loop {
             let fits = |s: &&S| s.as_ref().eq_ignore_ascii_case(wanted) && !excluded(s.as_ref());
-            if let Some(found) = available.iter().find(fits) {
-                return found.as_ref();
+            if let Some(found) = available.iter().position(|it| fits(&it)) {
+                return found;
             }
             match truncated(wanted) {
                 Some(shorter) => wanted = shorter,
@@ -47,7 +77,7 @@ pub(crate) fn lookup<'f, 'a, S: AsRef<str>>(
             }
         }
     }
-    default
+    0
 }
 
 /// Without the last subtag, and without a single letter or digit before it.

@@ -38,6 +38,7 @@ mod policy;
 mod pool;
 mod query;
 mod reads;
+mod recent;
 mod request;
 mod shape;
 mod state;

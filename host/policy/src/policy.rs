@@ -9,7 +9,6 @@ use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
 
 use crate::about::About;
 use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
-use crate::engine::EngineInner;
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
 use crate::lane::{self, Pace};
@@ -372,11 +371,11 @@ impl Policy {
     {
         let Inner { template, pace, .. } = &*self.0;
         let policy = self.clone();
-        let called = async move {
+        let called = Box::pin(async move {
             policy
                 .call(hook, but_not, call, lend, function, finish)
                 .await
-        };
+        });
         let cpu = template.budget(hook);
         match template.engine.lane.run(pace, cpu, called).await {
             Some(ended) => ended,
@@ -439,13 +438,13 @@ impl Policy {
         let params = match lend(instance.begin(call)) {
             Ok(params) => params,
             Err(error) => {
-                let took = began.took(&template.engine);
+                let took = began.took();
                 return fail(took, template.failed(hook, instance.state(), &error));
             }
         };
         let function = function(&instance.hooks());
         let returned = instance.call(template, hook, function, params).await;
-        let took = began.took(&template.engine);
+        let took = began.took();
         match returned {
             Ok(value) => match finish(instance.state(), id, value) {
                 Ok(result) => {
@@ -469,22 +468,21 @@ impl Policy {
 /// lane, where most of what passes belongs to others.
 struct Watch {
     began: Instant,
-    used_before: Option<Duration>,
+    used_before: Duration,
 }
 
 impl Watch {
     fn start() -> Self {
         Self {
             began: Instant::now(),
-            used_before: lane::spent(),
+            used_before: lane::used(),
         }
     }
 
-    fn took(&self, engine: &EngineInner) -> Duration {
-        match (lane::spent(), self.used_before) {
-            (None, _) => self.began.elapsed(),
-            (Some(spent), Some(before)) => spent.saturating_sub(before),
-            (Some(spent), None) => spent + engine.first_ticks(),
+    fn took(&self) -> Duration {
+        match lane::is_aside() {
+            true => lane::used().saturating_sub(self.used_before),
+            false => self.began.elapsed(),
         }
     }
 }

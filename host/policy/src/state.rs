@@ -54,10 +54,8 @@ pub(crate) struct Call {
     pub(crate) event: Option<Event>,
     pub(crate) adjustment: Adjustment,
     pub(crate) now_ms: u64,
-    /// Time spent waiting for capabilities that the CPU limit has not yet been moved by.
+    /// Time spent waiting for capabilities.
     pub(crate) waited: Duration,
-    /// All such time of this call.
-    pub(crate) waited_in_all: Duration,
 }
 
 #[derive(Debug)]
@@ -69,9 +67,8 @@ pub(crate) struct State {
     pub(crate) recorder: Recorder,
     /// The CPU time that the hook may use.
     pub(crate) budget: Duration,
-    /// What had been used in the lane when the hook was called; `None`: it was called on a
-    /// thread that serves.
-    pub(crate) used_before: Option<Duration>,
+    /// What had been used when the hook was called.
+    pub(crate) used_before: Duration,
     pub(crate) wasi: Wasi,
 }
 
@@ -92,7 +89,7 @@ impl State {
             call: Call::default(),
             recorder: Recorder::default(),
             budget: Duration::ZERO,
-            used_before: None,
+            used_before: Duration::ZERO,
             wasi: Wasi::default(),
         }
     }
@@ -162,12 +159,10 @@ impl State {
 
     /// Waits for an operation of a capability, at most until its deadline.
     pub(crate) async fn wait<T>(&mut self, operation: impl Future<Output = T> + Send) -> Option<T> {
-        let left = HOST_CALLS.saturating_sub(self.call.waited_in_all);
+        let left = HOST_CALLS.saturating_sub(self.call.waited);
         let began = Instant::now();
         let result = tokio::time::timeout(left.min(HOST_CALL), operation).await;
-        let took = began.elapsed();
-        self.call.waited += took;
-        self.call.waited_in_all += took;
+        self.call.waited += began.elapsed();
         result.ok()
     }
 }

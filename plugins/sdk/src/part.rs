@@ -1,5 +1,7 @@
 //! Parts of keys, tags and origin targets.
 
+use std::sync::Arc;
+
 use crate::bindings::weir::policy::http as wit;
 
 /// One part of a cache key, of a tag or of what the origin is asked: text of the policy's
@@ -8,6 +10,9 @@ use crate::bindings::weir::policy::http as wit;
 /// Prefer naming an input to reading it. A decision that only names `param("id")` is the
 /// same for every `id`, so the host remembers it once and no longer calls the policy; one
 /// that reads the value with [`crate::Request::param`] is remembered for each value anew.
+///
+/// A part that is the same for every request can be made in `configure` and cloned for each
+/// of them: a clone copies no list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
@@ -24,16 +29,16 @@ pub enum Part {
     /// The whole query, sorted by name, without those whose name matches one of the globs.
     Query {
         /// Globs of names that are left out.
-        without: Vec<String>,
+        without: Arc<[String]>,
     },
     /// The query parameters whose name matches one of the globs, sorted by name.
-    QueryOnly(Vec<String>),
+    QueryOnly(Arc<[String]>),
     /// All values of one request header field.
     Header(String),
     /// All values of one cookie.
     Cookie(String),
     /// The best of these languages for Accept-Language (RFC 4647 lookup).
-    Language(Vec<String>),
+    Language(Arc<[String]>),
     /// The class of the client's device: `desktop`, `mobile`, `tablet`, `bot`.
     Device,
     /// A digest of the request's content.
@@ -63,7 +68,7 @@ pub fn param(name: impl Into<String>) -> Part {
 /// The whole query, its parameters sorted by name; repeated ones keep their order.
 pub fn query() -> Part {
     Part::Query {
-        without: Vec::new(),
+        without: Arc::default(),
     }
 }
 

@@ -23,6 +23,9 @@ const NOT_STORED_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct StaticSite {
     config: Config,
+    /// The query without what is ignored.
+    query: Part,
+    variants: Vec<Part>,
 }
 
 impl Policy for StaticSite {
@@ -30,7 +33,15 @@ impl Policy for StaticSite {
 
     fn configure(config: Config) -> Result<Self, String> {
         config.check()?;
-        Ok(Self { config })
+        let variant = |variant: &Variant| match variant {
+            Variant::Device => device(),
+            Variant::Language => language(&config.languages),
+        };
+        Ok(Self {
+            query: query_without(&config.ignored_query),
+            variants: config.variants.iter().map(variant).collect(),
+            config,
+        })
     }
 
     // Path, query and variants are named, not read: whatever the size of the site, there are
@@ -41,15 +52,12 @@ impl Policy for StaticSite {
         }
         let mut lookup = Lookup::new("site")
             .key(path())
-            .key(query_without(&self.config.ignored_query))
+            .key(self.query.clone())
             // What no key contains must not reach the origin, which may read more out of it.
-            .origin_target([path(), text("?"), query_without(&self.config.ignored_query)]);
-        if !self.config.variants.is_empty() && !request.path_matches(file::GLOB) {
-            for variant in &self.config.variants {
-                lookup = lookup.key(match variant {
-                    Variant::Device => device(),
-                    Variant::Language => language(&self.config.languages),
-                });
+            .origin_target([path(), text("?"), self.query.clone()]);
+        if !self.variants.is_empty() && !request.path_matches(file::GLOB) {
+            for variant in &self.variants {
+                lookup = lookup.key(variant.clone());
             }
         }
         Ok(lookup.tag([text("site:path:"), path()]).into())

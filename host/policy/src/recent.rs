@@ -1,0 +1,85 @@
+//! What was found lately, on each thread: clients send the same User-Agent and the same
+//! Accept-Language over and over, and to read these costs more than to find them again.
+
+use std::hash::Hash;
+
+use ahash::RandomState;
+
+/// Places of a table; a power of two.
+const PLACES: usize = 256;
+/// The longest text that is kept, in bytes: with [`PLACES`] of them a thread holds 128 KiB.
+const LONGEST: usize = 512;
+
+/// A table in which a new entry takes the place of what stood there.
+pub(crate) struct Recent<K, V> {
+    places: Vec<Option<(K, V)>>,
+    hasher: RandomState,
+}
+
+impl<K, V: Copy> Recent<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            places: std::iter::repeat_with(|| None).take(PLACES).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// What is known of `text`, or what `find` finds. `hashed` is what makes the key,
+    /// `is_same` tests it whole, `key` makes it.
+    pub(crate) fn get(
+        &mut self,
+        text: &[u8],
+        hashed: impl Hash,
+        is_same: impl Fn(&K) -> bool,
+        key: impl FnOnce() -> K,
+        find: impl FnOnce() -> V,
+    ) -> V {
+        if text.len() > LONGEST {
+            return find();
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are taken")]
+        let place = self.hasher.hash_one(hashed) as usize % PLACES;
+        let Some(place) = self.places.get_mut(place) else {
+            return find();
+        };
+        match place {
+            Some((known, value)) if is_same(known) => *value,
+            _ => {
+                let value = find();
+                *place = Some((key(), value));
+                value
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(recent: &mut Recent<Vec<u8>, usize>, text: &str, find: impl FnOnce() -> usize) -> usize {
+        let text = text.as_bytes();
+        recent.get(text, text, |known| *known == text, || text.to_vec(), find)
+    }
+
+    #[test]
+    fn what_is_known_is_not_looked_for_again() {
+        let mut recent = Recent::new();
+        assert_eq!(get(&mut recent, "a", || 1), 1);
+        assert_eq!(get(&mut recent, "a", || panic!("it is known")), 1);
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(get(&mut recent, &long, || 2), 2);
+        assert_eq!(get(&mut recent, &long, || 3), 3, "too long to be kept");
+    }
+
+    #[test]
+    fn texts_that_share_a_place_are_told_apart() {
+        let mut recent = Recent::new();
+        for round in 0..2 {
+            for number in 0..PLACES * 4 {
+                let found = get(&mut recent, &number.to_string(), || number);
+                assert_eq!(found, number, "round {round}");
+            }
+        }
+    }
+}
