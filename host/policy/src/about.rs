@@ -2,9 +2,8 @@
 //! and `revision` of WebAssembly's tool conventions. Nothing rests on them: a section that is
 //! broken is one that is not there.
 
-use wasmparser::{Chunk, Parser, Payload};
-
 use crate::error::cut;
+use crate::sections::custom_sections;
 
 /// The longest version or revision, in bytes; the rest is left out.
 const SHORT: usize = 128;
@@ -29,29 +28,8 @@ impl About {
     /// Reads the sections of the component itself, not those of what is inside of it.
     pub(crate) fn read(component: &[u8]) -> Self {
         let mut about = Self::default();
-        let mut parser = Parser::new(0);
-        let mut rest = component;
-        // What cannot be parsed ends the reading: the compiler has the last word about it.
-        while let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) {
-            let inner = match &payload {
-                Payload::ModuleSection {
-                    unchecked_range, ..
-                }
-                | Payload::ComponentSection {
-                    unchecked_range, ..
-                } => usize::try_from(unchecked_range.end.saturating_sub(unchecked_range.start)),
-                _ => Ok(0),
-            };
-            match payload {
-                Payload::CustomSection(section) => about.take(section.name(), section.data()),
-                Payload::End(_) => break,
-                _ => {}
-            }
-            let next = inner.ok().and_then(|inner| consumed.checked_add(inner));
-            match next.and_then(|next| rest.get(next..)) {
-                Some(next) => rest = next,
-                None => break,
-            }
+        for (name, data) in custom_sections(component) {
+            about.take(name, data);
         }
         about
     }

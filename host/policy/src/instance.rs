@@ -36,7 +36,7 @@ pub(crate) struct Hooks {
 }
 
 /// Where the hooks are in a component.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct HookIndices([ComponentExportIndex; 4]);
 
 impl HookIndices {

@@ -79,10 +79,6 @@ impl Engine {
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
         check_hook_types(self, &component)?;
-        let config = match &spec.config {
-            serde_json::Value::Null => "{}".to_owned(),
-            config => config.to_string(),
-        };
         let shared = Arc::new(Shared {
             name: spec.name,
             hash: hash.to_hex().to_string(),
@@ -100,7 +96,7 @@ impl Engine {
             indices,
             shared,
             limits: spec.limits,
-            config: config.into(),
+            config: text(&spec.config).into(),
             waits,
             memo: spec.memo,
         };
@@ -110,9 +106,67 @@ impl Engine {
     }
 }
 
+impl Policy {
+    /// The same version once more, to be tried by itself: with other services, and with
+    /// other namespaces and another `config` where they are given. Its counters and its
+    /// instances are its own. Nothing is compiled, and what the component may import stays.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]: a namespace that cannot be one, and what `configure` says.
+    pub async fn beside(
+        &self,
+        services: HostServices,
+        namespaces: Option<&[String]>,
+        config: Option<&serde_json::Value>,
+    ) -> Result<Self, LoadError> {
+        let template = self.template();
+        let refused = |cause| LoadError {
+            policy: self.name().to_owned(),
+            cause,
+        };
+        let namespaces = namespaces.unwrap_or(self.namespaces());
+        check_namespaces(namespaces).map_err(refused)?;
+        let shared = Shared {
+            name: self.name().to_owned(),
+            hash: self.hash().to_owned(),
+            about: self.about().clone(),
+            namespaces: namespaces.to_vec(),
+            services,
+            globs: GlobCache::default(),
+            stats: PolicyStats::default(),
+            memory: Arc::new(Total::new(template.limits.total_memory)),
+            log_budget: LogBudget::default(),
+        };
+        let template = Template {
+            engine: template.engine.clone(),
+            pre: template.pre.clone(),
+            indices: template.indices.clone(),
+            shared: Arc::new(shared),
+            limits: template.limits,
+            config: config.map_or_else(|| template.config.clone(), |config| text(config).into()),
+            waits: template.waits,
+            memo: template.memo,
+        };
+        let started = Self::start(template).await;
+        started.map_err(|error| refused(LoadCause::Configure(error.message)))
+    }
+}
+
+/// What `configure` is given.
+fn text(config: &serde_json::Value) -> String {
+    match config {
+        serde_json::Value::Null => "{}".to_owned(),
+        config => config.to_string(),
+    }
+}
+
 fn check_spec(spec: &PolicySpec) -> Result<(), LoadCause> {
     spec.limits.check().map_err(LoadCause::Spec)?;
-    for namespace in &spec.namespaces {
+    check_namespaces(&spec.namespaces)
+}
+
+fn check_namespaces(namespaces: &[String]) -> Result<(), LoadCause> {
+    for namespace in namespaces {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let fits = namespace.len() <= 64
             && namespace.bytes().next().is_some_and(inner)

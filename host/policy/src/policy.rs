@@ -88,6 +88,11 @@ impl Policy {
         })))
     }
 
+    /// What its instances are made from.
+    pub(crate) fn template(&self) -> &Template {
+        &self.0.template
+    }
+
     /// The name in the configuration.
     pub fn name(&self) -> &str {
         &self.0.template.shared.name

@@ -34,7 +34,7 @@ pub use interim::Interim;
 pub use metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, ResultKind, RouteMetrics};
 pub use node::{Node, Parts};
 pub use pipeline::Answering;
-pub use pipeline::explain::{Assumed, ExplainError, Explanation, Outcome, ReadLine, Stored};
+pub use pipeline::explain::{ExplainError, Explanation, ReadLine, Stored};
 #[doc(hidden)]
 pub use pipeline::fuzzing;
 pub use pipeline::inspect::{
@@ -43,6 +43,7 @@ pub use pipeline::inspect::{
 };
 pub use pipeline::invalidate::{EventSelectors, normalised_host};
 pub use pipeline::notes::Cost;
+pub use pipeline::outcome::{Assumed, Outcome};
 pub use request::Malformed;
 pub use router::{Matched, PatternError, Router};
 pub use server::{Listener, bind, serve};

@@ -41,6 +41,11 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicU64::new(start.as_millis()))))
     }
 
+    /// The same, from so many milliseconds after 1970 began.
+    pub fn manual_at(millis: u64) -> Self {
+        Self::manual(Timestamp::from_millis(millis))
+    }
+
     /// The present.
     pub fn now(&self) -> Timestamp {
         match &self.0 {

@@ -59,6 +59,17 @@ pub(crate) struct App {
     serving: AtomicBool,
 }
 
+/// What a node is put together for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// What is done is written down.
+    Serve,
+    /// Nothing is.
+    Check,
+    /// Nothing is, and no version need pass its cases.
+    Explain,
+}
+
 /// What a reload changes.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -76,7 +87,7 @@ impl App {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
         let clock = Clock::system();
         let tiers = Tiers::start(&config, &clock)?;
-        Self::with(config, clock, tiers, true).await
+        Self::with(config, clock, tiers, Purpose::Serve).await
     }
 
     /// As [`App::start`], with memory alone: asks nobody, and leaves what a running node
@@ -86,15 +97,23 @@ impl App {
     /// As [`App::start`].
     pub(crate) async fn offline(config: Config) -> anyhow::Result<Arc<Self>> {
         let tiers = Tiers::memory(&config);
-        Self::with(config, Clock::system(), tiers, false).await
+        Self::with(config, Clock::system(), tiers, Purpose::Check).await
     }
 
-    /// `keeps`: whether what is done is written down.
+    /// As [`App::offline`], for versions that fail their cases too: to see why.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub(crate) async fn untested(config: Config) -> anyhow::Result<Arc<Self>> {
+        let tiers = Tiers::memory(&config);
+        Self::with(config, Clock::system(), tiers, Purpose::Explain).await
+    }
+
     async fn with(
         config: Config,
         clock: Clock,
         tiers: Tiers,
-        keeps: bool,
+        purpose: Purpose,
     ) -> anyhow::Result<Arc<Self>> {
         let Tiers { log, second } = tiers;
         let nodes = LiveNodes::default();
@@ -113,9 +132,9 @@ impl App {
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;
-        let kept = match keeps {
-            true => tiers::data_dir(&config)?,
-            false => None,
+        let kept = match purpose {
+            Purpose::Serve => tiers::data_dir(&config)?,
+            Purpose::Check | Purpose::Explain => None,
         };
         let audit = Audit::open(kept, clock.clone())?;
         let pulled = Pulled::new(kept.map(|data_dir| data_dir.join("registry")));
@@ -141,6 +160,10 @@ impl App {
             pulled,
             own_clock.clone(),
         );
+        let loader = match purpose {
+            Purpose::Explain => loader.untested(),
+            Purpose::Serve | Purpose::Check => loader,
+        };
         let file = config.file.clone();
         let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
             .await?

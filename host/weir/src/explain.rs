@@ -75,7 +75,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         headers: fields::header_map(&args.response_headers)?,
     };
     let explanation = runtime(1)?.block_on(async {
-        let app = App::offline(config).await?;
+        let app = App::untested(config).await?;
         anyhow::Ok(
             app.node
                 .explain(method, &url, headers, content, Some(assumed))
@@ -162,6 +162,9 @@ fn print(explanation: &Explanation) {
     if let Some(key) = &explanation.key {
         line("key", key);
         line("", &format!("from {}", explanation.key_parts.join(", ")));
+    }
+    if let Some(origin) = &explanation.origin {
+        line("origin", &format!("asked for {origin}"));
     }
     if explanation.sealed {
         line("sealed", "the origin sees only what the key says");

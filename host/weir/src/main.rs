@@ -4,6 +4,7 @@
 mod app;
 mod audit;
 mod capabilities;
+mod cases;
 mod certificates;
 mod client;
 mod config;
@@ -59,7 +60,7 @@ enum Command {
     Check(ConfigArgs),
     /// Say what would become of a request: route, policy, reads, key, tags. Works offline.
     Explain(explain::ExplainArgs),
-    /// Write and build policies.
+    /// Write, build and test policies.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Print every key of the configuration, with type, default and meaning, as Markdown.
@@ -106,7 +107,7 @@ enum PluginCommand {
         #[arg(long)]
         sdk: Option<PathBuf>,
     },
-    /// Compile a policy to a component.
+    /// Compile a policy to a component, and run its cases, which go into it.
     Build {
         /// The policy's folder.
         dir: PathBuf,
@@ -114,6 +115,8 @@ enum PluginCommand {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// Run a policy's cases and print what each came to; exit status 1 when one fails.
+    Test(plugin::TestArgs),
 }
 
 fn main() -> ExitCode {
@@ -145,6 +148,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             println!("{}", file.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Plugin(PluginCommand::Test(args)) => plugin::test(&args),
         Command::Reference => {
             print!("{}", config::reference());
             Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use weir_proxy::{Metrics, PolicySlot, Trial};
 use weir_store::Clock;
 
 use crate::capabilities;
+use crate::cases;
 use crate::config;
 use crate::daytime;
 use crate::registry::Pulled;
@@ -131,6 +132,8 @@ pub(crate) struct Loader {
     /// What registries gave.
     pulled: Arc<Pulled>,
     known: about::Known,
+    /// Whether versions must pass their cases.
+    tests: bool,
     clock: Clock,
 }
 
@@ -151,6 +154,7 @@ impl Loader {
             kept,
             pulled: Arc::new(pulled),
             known: about::Known::default(),
+            tests: true,
             clock,
         }
     }
@@ -164,7 +168,15 @@ impl Loader {
         self.known.about(version).unwrap_or_default()
     }
 
-    /// Compiles and checks a component; the engine does it off this thread.
+    /// The same, and no version need pass its cases.
+    pub(crate) fn untested(self) -> Self {
+        Self {
+            tests: false,
+            ..self
+        }
+    }
+
+    /// Compiles, checks and tests a component; the engine does it off this thread.
     async fn load(
         &self,
         name: &str,
@@ -186,6 +198,9 @@ impl Loader {
     ) -> anyhow::Result<Version> {
         let spec = settings::policy(name, config);
         let policy = self.engine.load(spec, &bytes, services).await?;
+        if self.tests {
+            cases::test(&policy, &bytes, config.cases.as_deref()).await?;
+        }
         self.known.note(&policy);
         Ok(Version {
             policy,

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
-use weir_policy::{Adjustment, Policy};
+use weir_policy::{Adjustment, CallError, Policy};
 use weir_semantics::{
     Exchange, Fwd, assess, groups_to_invalidate, represents_target, strip_hop_by_hop,
     uris_to_invalidate,
@@ -42,6 +42,28 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    /// Of a request that names the object it changes.
+    pub(super) fn change(plan: &Plan) -> Self {
+        Self {
+            reason: Cow::Borrowed("method"),
+            note: plan.note.clone(),
+            decider: plan.decider.clone(),
+            retrieves: false,
+            upgrade: None,
+        }
+    }
+
+    /// Of a request that nothing is looked up for.
+    pub(super) fn pass(reason: &str, note: Bytes, decider: Option<Decider>) -> Self {
+        Self {
+            reason: Cow::Owned(reason.to_owned()),
+            note,
+            decider,
+            retrieves: false,
+            upgrade: None,
+        }
+    }
+
     /// GET, HEAD and the like: nothing they do can make a stored response invalid.
     fn retrieves(&self, method: &Method) -> bool {
         self.retrieves || method.is_safe()
@@ -50,13 +72,7 @@ impl Forward {
 
 /// Forwards a request that names the object it changes.
 pub(super) async fn change(call: &Call, plan: Plan, body: Upload) -> Answer {
-    let details = Forward {
-        reason: Cow::Borrowed("method"),
-        note: plan.note.clone(),
-        decider: plan.decider.clone(),
-        retrieves: false,
-        upgrade: None,
-    };
+    let details = Forward::change(&plan);
     forward(call, Some(plan), body, details).await
 }
 
@@ -148,10 +164,8 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
     let write_through = adjusted
         .filter(|adjustment| {
             delimited
-                && !details.retrieves
-                // What came with a change is in no key.
-                && !call.route.settings.sealed
-                && (adjustment.write_through || answers_get(call, &response))
+                && (writes_through(call, &details, adjustment)
+                    || may_write_through(call, &details) && answers_get(call, &response))
         })
         .zip(plan)
         .zip(receipt);
@@ -177,6 +191,21 @@ async fn carried_out(call: &Call, plan: Option<Plan>, body: Upload, details: For
     answer
 }
 
+/// Does the policy want the response stored as what a GET would get, and may it be?
+pub(super) fn writes_through(call: &Call, details: &Forward, adjustment: &Adjustment) -> bool {
+    adjustment.write_through && may_write_through(call, details)
+}
+
+fn may_write_through(call: &Call, details: &Forward) -> bool {
+    // What came with a change is in no key.
+    !details.retrieves && !call.route.settings.sealed
+}
+
+/// Only a 200 to PUT, PATCH or POST can carry a representation.
+pub(super) fn carries(method: &Method, status: StatusCode) -> bool {
+    status == StatusCode::OK && matches!(*method, Method::PUT | Method::PATCH | Method::POST)
+}
+
 /// RFC 9110 section 9.3.3: the response to a POST that says it is what the target is now.
 /// A policy says that itself.
 fn answers_get(call: &Call, response: &Response<OriginBody>) -> bool {
@@ -198,30 +227,8 @@ async fn adjust(
     received: &Received<'_>,
     response: &mut Response<OriginBody>,
 ) -> Option<Adjustment> {
-    let Some(decider) = &details.decider else {
-        return Some(Adjustment::default());
-    };
     let headers = Arc::new(std::mem::take(response.headers_mut()));
-    let assessment = assess(
-        &Exchange {
-            method: &call.head.method,
-            request_headers: received.request_headers,
-            status: response.status(),
-            response_headers: &headers,
-            request_time: received.request_time,
-            response_time: received.response_time,
-        },
-        &call.route.rules,
-    );
-    let info = store::info(
-        &assessment,
-        received.response_time,
-        response.status(),
-        &headers,
-        &details.note,
-    );
-    decide::count_response(call);
-    let called = store::adjustment_of(call, &call.head, decider, info).await;
+    let called = ask(call, details, received, response.status(), &headers).await;
     *response.headers_mut() = Arc::unwrap_or_clone(headers);
     called
         .inspect_err(|error| {
@@ -230,6 +237,39 @@ async fn adjust(
             }
         })
         .ok()
+}
+
+/// What `on-response` says to the response to a forwarded request.
+pub(super) async fn ask(
+    call: &Call,
+    details: &Forward,
+    received: &Received<'_>,
+    status: StatusCode,
+    headers: &Arc<HeaderMap>,
+) -> Result<Adjustment, CallError> {
+    let Some(decider) = &details.decider else {
+        return Ok(Adjustment::default());
+    };
+    let assessment = assess(
+        &Exchange {
+            method: &call.head.method,
+            request_headers: received.request_headers,
+            status,
+            response_headers: headers,
+            request_time: received.request_time,
+            response_time: received.response_time,
+        },
+        &call.route.rules,
+    );
+    let info = store::info(
+        &assessment,
+        received.response_time,
+        status,
+        headers,
+        &details.note,
+    );
+    decide::count_response(call);
+    store::adjustment_of(call, &call.head, decider, info).await
 }
 
 /// RFC 9111 section 4.4, and what the policy names. A policy that failed after a change
@@ -298,7 +338,7 @@ struct Through {
 }
 
 /// Stores the response to a change as what a GET would have got, once its body has gone
-/// by. Only a 200 to PUT, PATCH or POST can carry a representation.
+/// by.
 fn written_through(
     call: &Call,
     response: Response<OriginBody>,
@@ -307,9 +347,7 @@ fn written_through(
     details: &Forward,
     through: Through,
 ) -> Answer {
-    let carries = response.status() == StatusCode::OK
-        && matches!(call.head.method, Method::PUT | Method::PATCH | Method::POST);
-    let judged = carries.then(|| {
+    let judged = carries(&call.head.method, response.status()).then(|| {
         store::judge_write_through(
             call,
             &through.plan,

@@ -4,24 +4,24 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
-use weir_policy::{Answer, Decision, Input, Part, Read, ReadInput, Record, RequestHead};
+use weir_policy::{
+    Answer, CallError, Decision, Input, Part, Read, ReadInput, Record, Reply, RequestHead,
+};
 use weir_semantics::Coding;
 use weir_store::Object;
 
 use super::assess::{Found, find_in_memory};
 use super::call::Call;
 use super::content;
-use super::invalidate;
 use super::notes::{self, Cost};
+use super::outcome::{self, Assumed, Outcome, millis};
 use super::plan::{Decider, Plan};
-use super::store::{self, Judged, Received};
 use super::unkeyed;
-use crate::compress;
 use crate::generation::Route;
 use crate::node::Node;
 use crate::request::{self, Malformed};
@@ -70,14 +70,22 @@ pub struct Explanation {
     pub decision: &'static str,
     /// Why, for a pass or an error.
     pub reason: Option<String>,
+    /// What the policy failed with, where it did.
+    #[serde(skip)]
+    pub error: Option<CallError>,
     /// The status of an answer at the edge.
     pub status: Option<u16>,
+    /// That answer.
+    #[serde(skip)]
+    pub reply: Option<Arc<Reply>>,
     /// The full key of a lookup.
     pub key: Option<String>,
     /// The parts that the key is made of, named inputs by their names.
     pub key_parts: Vec<String>,
     /// Tags known before the response.
     pub tags: Vec<String>,
+    /// What the origin would be asked for, where that is not the request's own target.
+    pub origin: Option<String>,
     /// Whether the origin would see only what the key says.
     pub sealed: bool,
     /// What the stored response may depend on although no key says so: by this request, and
@@ -88,40 +96,6 @@ pub struct Explanation {
     /// What this node's memory holds under the key; absent offline and for other
     /// decisions.
     pub stored: Option<Stored>,
-}
-
-/// A response to be assumed, since nothing is sent.
-#[derive(Debug, Clone)]
-pub struct Assumed {
-    /// Its status code.
-    pub status: StatusCode,
-    /// Its header fields.
-    pub headers: HeaderMap,
-}
-
-/// What would be done with a response.
-#[derive(Debug, Default, Serialize)]
-pub struct Outcome {
-    /// Whether it would be stored.
-    pub stored: bool,
-    /// Why not.
-    pub refusal: Option<String>,
-    /// The freshness lifetime from now, in milliseconds.
-    pub lifetime_ms: u64,
-    /// RFC 5861 section 3, in milliseconds.
-    pub stale_while_revalidate_ms: u64,
-    /// RFC 5861 section 4, in milliseconds.
-    pub stale_if_error_ms: u64,
-    /// The longest time in memory in milliseconds, where shorter than its life.
-    pub memory_ms: Option<u64>,
-    /// Whether it would go to Redis.
-    pub shared: bool,
-    /// The codings that the node would make of it.
-    pub compress: Vec<&'static str>,
-    /// All its tags.
-    pub tags: Vec<String>,
-    /// What the policy would invalidate.
-    pub invalidates: Vec<String>,
 }
 
 /// One read of a policy.
@@ -160,6 +134,12 @@ pub struct Stored {
     pub coded: BTreeMap<&'static str, usize>,
 }
 
+/// A decision that a response may follow.
+enum Aloud {
+    Lookup(Plan, Vec<ReadInput>),
+    Pass(Bytes, Decider),
+}
+
 impl Node {
     /// Explains a request that nobody sent, with this content (empty for none), and what
     /// would become of an `assumed` response to it. Policies with capabilities use them.
@@ -192,31 +172,45 @@ impl Node {
             return Ok(explanation);
         }
         let decided = self.decide_aloud(route, &head, &mut explanation).await;
-        if let Some((plan, reads)) = decided {
-            let now = self.clock.now();
-            explanation.tags = plan.tags.iter().map(str::to_owned).collect();
-            let found = find_in_memory(self, route, plan.key.as_str(), &head, now);
-            explanation.stored = match found {
-                Found::Fresh(object) => Some(stored("fresh", &object, now)),
-                Found::Stale(object) => Some(stored("stale", &object, now)),
-                Found::Confirm(object, _) => Some(stored("to-confirm", &object, now)),
-                Found::Nothing => None,
-            };
-            explanation.key = Some(plan.key.to_string());
-            let fields = assumed.as_ref().map(|assumed| &assumed.headers);
-            explanation.unkeyed = unkeyed::explained(self, route, &head, &plan, &reads, fields);
-            if let Some(assumed) = assumed {
-                let call = Call {
-                    node: Arc::clone(self),
-                    generation: Arc::clone(&generation),
-                    route: Arc::clone(route),
-                    head: Arc::clone(&head),
-                    now,
-                    started: Instant::now(),
-                    interim: crate::interim::Interim::default(),
+        let now = self.clock.now();
+        let call = Call {
+            node: Arc::clone(self),
+            generation: Arc::clone(&generation),
+            route: Arc::clone(route),
+            head: Arc::clone(&head),
+            now,
+            started: Instant::now(),
+            interim: crate::interim::Interim::default(),
+        };
+        match decided {
+            Some(Aloud::Lookup(plan, reads)) => {
+                explanation.tags = plan.tags.iter().map(str::to_owned).collect();
+                let found = find_in_memory(self, route, plan.key.as_str(), &head, now);
+                explanation.stored = match found {
+                    Found::Fresh(object) => Some(stored("fresh", &object, now)),
+                    Found::Stale(object) => Some(stored("stale", &object, now)),
+                    Found::Confirm(object, _) => Some(stored("to-confirm", &object, now)),
+                    Found::Nothing => None,
                 };
-                explanation.response = Some(outcome(&call, &plan, assumed).await);
+                explanation.key = Some(plan.key.to_string());
+                explanation.origin = plan.origin_target.as_ref().map(ToString::to_string);
+                let fields = assumed.as_ref().map(|assumed| &assumed.headers);
+                explanation.unkeyed = unkeyed::explained(self, route, &head, &plan, &reads, fields);
+                if let Some(assumed) = assumed {
+                    let outcome = match plan.changes(&head) {
+                        true => outcome::of_change(&call, plan, assumed).await,
+                        false => outcome::of_lookup(&call, &plan, assumed).await,
+                    };
+                    explanation.response = Some(outcome);
+                }
             }
+            Some(Aloud::Pass(note, decider)) => {
+                if let Some(assumed) = assumed {
+                    let outcome = outcome::of_pass(&call, note, decider, assumed).await;
+                    explanation.response = Some(outcome);
+                }
+            }
+            None => {}
         }
         Ok(explanation)
     }
@@ -226,11 +220,11 @@ impl Node {
         route: &Route,
         head: &Arc<RequestHead>,
         explanation: &mut Explanation,
-    ) -> Option<(Plan, Vec<ReadInput>)> {
+    ) -> Option<Aloud> {
         let Some(slot) = &route.policy else {
             explanation.decision = "lookup";
             explanation.key_parts = vec!["target".to_owned()];
-            return Some((Plan::plain(route, head).ok()?, Vec::new()));
+            return Some(Aloud::Lookup(Plan::plain(route, head).ok()?, Vec::new()));
         };
         explanation.policy = Some(slot.label.to_string());
         let began = Instant::now();
@@ -240,8 +234,13 @@ impl Node {
             Err(error) => {
                 explanation.decision = "policy-error";
                 explanation.reason = Some(error.to_string());
+                explanation.error = Some(error);
                 return None;
             }
+        };
+        let decider = Decider {
+            policy: slot.current.clone(),
+            label: Arc::clone(&slot.label),
         };
         explanation.impure = reads.impure;
         explanation.cost = Some(notes::cost(&slot.current, &reads, began.elapsed()));
@@ -250,11 +249,12 @@ impl Node {
             Decision::Pass(pass) => {
                 explanation.decision = "pass";
                 explanation.reason = Some(pass.reason);
-                None
+                Some(Aloud::Pass(pass.note, decider))
             }
             Decision::Respond(reply) => {
                 explanation.decision = "respond";
                 explanation.status = Some(reply.status.as_u16());
+                explanation.reply = Some(reply);
                 None
             }
             Decision::Lookup(lookup) => {
@@ -262,10 +262,6 @@ impl Node {
                 explanation.key_parts = std::iter::once(format!("namespace {}", lookup.namespace))
                     .chain(lookup.key.iter().map(part))
                     .collect();
-                let decider = Decider {
-                    policy: slot.current.clone(),
-                    label: Arc::clone(&slot.label),
-                };
                 let keyed = lookup.keys_content();
                 if let Some(reason) = content::obstacle_of(head, self.cache.max_keyed_body)
                     && keyed
@@ -286,7 +282,7 @@ impl Node {
                 match Plan::of_policy(route, head, &lookup, decider) {
                     Ok(plan) => {
                         let reads = reads.list.into_iter().map(|read| read.input);
-                        Some((plan, reads.collect()))
+                        Some(Aloud::Lookup(plan, reads.collect()))
                     }
                     Err(error) => {
                         explanation.decision = "pass";
@@ -297,65 +293,6 @@ impl Node {
             }
         }
     }
-}
-
-async fn outcome(call: &Call, plan: &Plan, assumed: Assumed) -> Outcome {
-    let received = Received {
-        request_headers: &call.head.headers,
-        request_time: call.now,
-        response_time: call.now,
-    };
-    let headers = Arc::new(assumed.headers);
-    let asked = store::ask(call, plan, &received, assumed.status, &headers).await;
-    let (assessment, adjustment) = match asked {
-        Ok(asked) => asked,
-        Err(error) => {
-            return Outcome {
-                refusal: Some(error.to_string()),
-                ..Outcome::default()
-            };
-        }
-    };
-    let decider = plan.decider.as_ref().map(|decider| &decider.policy);
-    let invalidates = invalidate::resolve(&adjustment.invalidate, Some(&call.head), decider)
-        .iter()
-        .map(|selector| format!("{selector:?}"))
-        .collect();
-    let judged = store::decide_storage(
-        call,
-        plan,
-        &received,
-        assumed.status,
-        headers,
-        &assessment,
-        &adjustment,
-    );
-    match judged {
-        Judged::Refuse { reason, .. } => Outcome {
-            refusal: Some(reason.into_owned()),
-            invalidates,
-            ..Outcome::default()
-        },
-        Judged::Store(head) => {
-            let freshness = &head.freshness;
-            Outcome {
-                stored: true,
-                refusal: None,
-                lifetime_ms: millis(freshness.lifetime.saturating_sub(freshness.age(call.now))),
-                stale_while_revalidate_ms: millis(freshness.stale_while_revalidate),
-                stale_if_error_ms: millis(freshness.stale_if_error),
-                memory_ms: head.memory_until.map(|until| millis(until.since(call.now))),
-                shared: head.shared,
-                compress: compress::offer(&call.route, head.status, &head.headers.to_header_map()),
-                tags: head.tags.iter().map(str::to_owned).collect(),
-                invalidates,
-            }
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn frame(route: &Route, head: &RequestHead) -> Explanation {
@@ -380,10 +317,13 @@ fn frame(route: &Route, head: &RequestHead) -> Explanation {
         cost: None,
         decision: "lookup",
         reason: None,
+        error: None,
         status: None,
+        reply: None,
         key: None,
         key_parts: Vec::new(),
         tags: Vec::new(),
+        origin: None,
         sealed: route.settings.sealed,
         unkeyed: Vec::new(),
         response: None,

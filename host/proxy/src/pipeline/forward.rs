@@ -1,7 +1,5 @@
 //! Responses that go to one client alone: passed requests, and what may not be stored.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body as _;
@@ -26,19 +24,8 @@ pub(super) async fn pass(
     note: Bytes,
     decider: Option<Decider>,
 ) -> Answer {
-    change::forward(
-        call,
-        None,
-        body,
-        change::Forward {
-            reason: Cow::Owned(reason.to_owned()),
-            note,
-            decider,
-            retrieves: false,
-            upgrade: None,
-        },
-    )
-    .await
+    let details = change::Forward::pass(reason, note, decider);
+    change::forward(call, None, body, details).await
 }
 
 /// Forwards a GET or HEAD as the client made it, without storing the response.

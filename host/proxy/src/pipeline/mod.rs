@@ -20,6 +20,7 @@ mod lookup;
 mod max_forwards;
 pub(crate) mod notes;
 mod origin;
+pub(crate) mod outcome;
 mod plan;
 mod ranged;
 mod seal;

@@ -161,6 +161,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Does the request change what the plan names, rather than retrieve it? `head` has its
+    /// content where the key names that.
+    pub(crate) fn changes(&self, head: &RequestHead) -> bool {
+        let keyed = self
+            .lookup
+            .as_ref()
+            .is_some_and(|lookup| lookup.keys_content());
+        !super::is_retrieval(&head.method) && !(keyed && head.content.is_some())
+    }
+}
+
 fn tags(tags: &[Vec<Part>], head: &RequestHead) -> Result<Tags, TagsError> {
     let texts: Vec<String> = tags
         .iter()

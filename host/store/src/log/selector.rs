@@ -1,6 +1,6 @@
 //! What a purge names.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -122,6 +122,27 @@ impl Selector {
     }
 }
 
+/// `tag:pages`, `soft tag:pages`, `on shop.example key:shop:item:42`. No two selectors read
+/// the same: a host has no space, and what a selector names stands last.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.soft {
+            f.write_str("soft ")?;
+        }
+        if let Some(host) = &self.host {
+            write!(f, "on {host} ")?;
+        }
+        match &self.target {
+            Target::Url(url) => write!(f, "url:{url}"),
+            Target::Key(name) => write!(f, "key:{name}"),
+            Target::Tag(tag) => write!(f, "tag:{tag}"),
+            Target::Namespace(namespace) => write!(f, "namespace:{namespace}"),
+            Target::Prefix(prefix) => write!(f, "prefix:{prefix}"),
+            Target::All => f.write_str("all"),
+        }
+    }
+}
+
 /// One counter to raise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Raise {
@@ -213,6 +234,34 @@ mod tests {
             serde_json::from_str::<Vec<Selector>>(&json).unwrap(),
             selectors
         );
+    }
+
+    #[test]
+    fn a_selector_reads_as_people_write_it() {
+        let key = Selector::new(Target::Key("shop:item:42".into()));
+        for (selector, text) in [
+            (Selector::new(Target::Tag("a b".into())), "tag:a b"),
+            (key.clone().soft(), "soft key:shop:item:42"),
+            (
+                key.on_host("shop.example:81").soft(),
+                "soft on shop.example:81 key:shop:item:42",
+            ),
+            (
+                Selector::new(Target::Namespace("shop".into())),
+                "namespace:shop",
+            ),
+            (
+                Selector::new(Target::Prefix("shop:item:".into())),
+                "prefix:shop:item:",
+            ),
+            (
+                Selector::new(Target::Url("http://h/a".into())),
+                "url:http://h/a",
+            ),
+            (Selector::new(Target::All), "all"),
+        ] {
+            assert_eq!(selector.to_string(), text);
+        }
     }
 
     #[test]

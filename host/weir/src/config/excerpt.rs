@@ -9,16 +9,16 @@ const CONTEXT: usize = 100;
 
 /// A line of the file, safe to print, and the marks below it.
 #[derive(Clone, Debug)]
-pub(super) struct Excerpt {
+pub(crate) struct Excerpt {
     /// The line, without its end; control characters and passwords replaced.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Blanks, then one `^` for each character of the place.
-    pub(super) marks: String,
+    pub(crate) marks: String,
 }
 
 impl Excerpt {
     /// Finds the line on which `span` (in bytes of `text`) begins.
-    pub(super) fn locate(text: &str, span: &Range<usize>) -> (Position, Self) {
+    pub(crate) fn locate(text: &str, span: &Range<usize>) -> (Position, Self) {
         let at = text.floor_char_boundary(span.start);
         let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
         let end = text[at..].find('\n').map_or(text.len(), |end| at + end);

@@ -27,6 +27,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::errors::{ConfigErrors, Problem};
+pub(crate) use self::excerpt::Excerpt;
 pub(crate) use self::model::{
     Admin, CertificateFiles, Component, Config, Disk, Grants, Guard, Log, LogFormat, LogLevel,
     OnPolicyError, Policy, Protection, Redis, RedisDown, RedisProtocol, RedisServers, RedisTls,
@@ -51,7 +52,6 @@ impl Config {
         resolve(&text, path, true)
     }
 
-    #[cfg(test)]
     /// Checks the text of a configuration. `path` stands in messages, and its
     /// folder before relative paths; no file is looked at.
     ///

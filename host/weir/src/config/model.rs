@@ -377,6 +377,8 @@ pub(crate) struct Policy {
     pub(crate) component: Component,
     /// The line in the configuration that names it, for messages.
     pub(crate) line: usize,
+    /// Cases that a version must pass.
+    pub(crate) cases: Option<PathBuf>,
     /// At least one; no other policy has any of them.
     pub(crate) namespaces: Vec<String>,
     /// Capabilities that the component may import.

@@ -329,6 +329,8 @@ table! {
     "[policies.NAME]" Policy {
         /// The component: a file, which is loaded anew when it changes; or `oci://HOST/NAME@sha256:DIGEST` in a registry.
         component: PathBuf;
+        /// Cases that each version must pass before it serves, besides those inside the component: a TOML file.
+        cases: PathBuf, absent "none";
         /// First parts of the keys that the policy may use: small letters, digits, `-`, `_`.
         namespaces: List<String>;
         /// Capabilities that the component may import.

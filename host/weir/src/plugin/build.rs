@@ -8,9 +8,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::TARGET;
-use super::component::{About, check_hooks, componentize};
+use super::component::{About, check_hooks, componentize, write_section};
 use super::progress::is_step;
+use super::test::own_cases;
 use super::toolchain::{cargo, cargo_missing, ensure_target, said};
+use crate::cases::{SECTION, Suite, report_of};
 
 /// Settings of the release profile that make a policy fast and small whatever its workspace
 /// says. A panic aborts, since a component cannot unwind.
@@ -22,39 +24,74 @@ const PROFILE: [&str; 5] = [
     "profile.release.strip=true",
 ];
 
+/// A policy that was compiled, and not written yet.
+pub(super) struct Built {
+    /// The package's.
+    name: String,
+    /// With what it says of itself, and its cases.
+    pub(super) component: Vec<u8>,
+}
+
 /// Compiles the policy in `dir`, a cargo package whose library is a `cdylib`, or a folder
 /// with a `package.json` (JavaScript) or a `pyproject.toml` (Python), to a component at
 /// `output` (default `DIR/target/NAME.wasm`, NAME being the package's name), and answers
-/// where it is. The file appears whole or not at all.
+/// where it is. The file appears whole or not at all. Cases that stand in `DIR/cases.toml`
+/// are run, and go into the component.
 ///
 /// `progress` is given a line for every step and, when it compiles, the compiler's warnings;
 /// [`super::terminal`] shows them.
 ///
 /// # Errors
 /// When there is no cargo, the target cannot be installed, `dir` is no such package, it does
-/// not compile (the compiler's messages are in the error), or what comes out is no policy.
+/// not compile (the compiler's messages are in the error), what comes out is no policy, or
+/// one of its cases fails.
 pub(crate) fn build(dir: &Path, output: Option<&Path>, progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let rust = dir.join("Cargo.toml").is_file();
-    let script = match rust {
-        true => None,
-        false => Script::of(dir)?,
-    };
-    let (name, component) = match script {
-        Some(script) => {
-            let mut component = script.compile(progress)?;
-            check_hooks(&component).with_context(|| format!("in {}", dir.display()))?;
-            script.about.write(&mut component);
-            (script.name, component)
+    // Read first: a mistake in them should not cost a compilation.
+    let cases = own_cases(dir)?;
+    let built = Built::of(dir, cases.as_ref(), progress)?;
+    if let Some(cases) = cases {
+        progress("weir: running its cases");
+        let report = report_of(&built.component, cases)?;
+        if let Some(failure) = report.failure() {
+            bail!("the policy is not what its cases say: {failure}");
         }
-        None => rust_component(dir, progress)?,
-    };
-    let output = match output {
-        Some(output) => output.to_owned(),
-        None => dir.join("target").join(format!("{name}.wasm")),
-    };
-    write_atomically(&output, &component)
-        .with_context(|| format!("writing the component {}", output.display()))?;
-    Ok(output)
+    }
+    built.write(dir, output)
+}
+
+impl Built {
+    /// Compiles it, and puts its cases in.
+    pub(super) fn of(dir: &Path, cases: Option<&Suite>, progress: &dyn Fn(&str)) -> Result<Self> {
+        let rust = dir.join("Cargo.toml").is_file();
+        let script = match rust {
+            true => None,
+            false => Script::of(dir)?,
+        };
+        let (name, mut component) = match script {
+            Some(script) => {
+                let mut component = script.compile(progress)?;
+                check_hooks(&component).with_context(|| format!("in {}", dir.display()))?;
+                script.about.write(&mut component);
+                (script.name, component)
+            }
+            None => rust_component(dir, progress)?,
+        };
+        if let Some(cases) = cases {
+            write_section(SECTION, cases.text.as_bytes(), &mut component);
+        }
+        Ok(Self { name, component })
+    }
+
+    /// Puts it where it is wanted.
+    pub(super) fn write(&self, dir: &Path, output: Option<&Path>) -> Result<PathBuf> {
+        let output = match output {
+            Some(output) => output.to_owned(),
+            None => dir.join("target").join(format!("{}.wasm", self.name)),
+        };
+        write_atomically(&output, &self.component)
+            .with_context(|| format!("writing the component {}", output.display()))?;
+        Ok(output)
+    }
 }
 
 /// The name of the package, and the component.

@@ -42,11 +42,16 @@ impl About {
         ];
         for (name, text) in sections {
             if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
-                let (name, data) = (name.into(), text.as_bytes().into());
-                CustomSection { name, data }.append_to_component(component);
+                write_section(name, text.as_bytes(), component);
             }
         }
     }
+}
+
+/// Appends a custom section.
+pub(crate) fn write_section(name: &str, data: &[u8], component: &mut Vec<u8>) {
+    let (name, data) = (name.into(), data.into());
+    CustomSection { name, data }.append_to_component(component);
 }
 
 /// Makes sure that a component that others have made exports the hooks of a policy.

@@ -67,6 +67,20 @@ fn resolve_component(
     Some(Component::File(path))
 }
 
+fn resolve_cases(cases: &At<PathBuf>, folder: &Path, findings: &mut Findings<'_>) -> PathBuf {
+    let path = folder.join(&cases.value);
+    if findings.check_files
+        && let Err(error) = open_file(&path)
+    {
+        findings.error(
+            &cases.place,
+            format!("the cases {} cannot be read: {error}", path.display()),
+            "name a file of cases, or remove the key",
+        );
+    }
+    path
+}
+
 fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> Option<Policy> {
     let line = raw
         .component
@@ -95,6 +109,9 @@ fn resolve_one(raw: raw::Policy, folder: &Path, findings: &mut Findings<'_>) -> 
     Some(Policy {
         component: component??,
         line: line?,
+        cases: raw
+            .cases
+            .map(|cases| resolve_cases(&cases, folder, findings)),
         namespaces: raw
             .namespaces?
             .value
