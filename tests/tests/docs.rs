@@ -45,7 +45,13 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 }
 
 fn only(page: &str, language: &str) -> String {
+    one_with(page, language, "")
+}
+
+/// The only one of them with this in it.
+fn one_with(page: &str, language: &str, text: &str) -> String {
     let mut found = blocks(page, language);
+    found.retain(|block| block.contains(text));
     assert_eq!(found.len(), 1, "{page} has several {language} blocks");
     found.remove(0)
 }
@@ -74,7 +80,7 @@ fn run(command: &mut Command) -> String {
     said
 }
 
-/// `weir plugin new NAME` with another library, in `dir`. It takes the workspace's lock
+/// `weir plugin new NAME` with another library, in `dir`, and without its cases. It takes the workspace's lock
 /// file, so that nothing newer is looked for.
 fn policy_crate(dir: &Path, name: &str, library: &str) -> PathBuf {
     run(Command::new(weir_binary())
@@ -82,6 +88,7 @@ fn policy_crate(dir: &Path, name: &str, library: &str) -> PathBuf {
         .current_dir(dir));
     let made = dir.join(name);
     std::fs::write(made.join("src/lib.rs"), library).expect("the policy's source");
+    std::fs::remove_file(made.join("cases.toml")).expect("cases of another policy");
     std::fs::copy(workspace().join("Cargo.lock"), made.join("Cargo.lock")).expect("a lock file");
     made
 }
@@ -89,12 +96,14 @@ fn policy_crate(dir: &Path, name: &str, library: &str) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readmes_policy_compiles_loads_and_decides_as_it_says() {
     let scratch = Scratch::new();
-    policy_crate(scratch.path(), "pages", &only("README.md", "rust"));
+    let made = policy_crate(scratch.path(), "pages", &only("README.md", "rust"));
+    let cases = one_with("README.md", "toml", "[[case]]");
+    std::fs::write(made.join("cases.toml"), cases).expect("its cases");
     run(Command::new(weir_binary())
         .args(["plugin", "build", "pages"])
         .env("CARGO_TARGET_DIR", target_dir())
         .current_dir(scratch.path()));
-    scratch.write("weir.toml", only("README.md", "toml"));
+    scratch.write("weir.toml", one_with("README.md", "toml", "listen = "));
 
     let check = weir_command(scratch.path(), &["check", "-c", "weir.toml"]).await;
     assert_eq!(check.code, Some(0), "{}", check.all());

@@ -5,7 +5,11 @@
     reason = "helpers of tests fail the test that uses them"
 )]
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
+use weir_tests::artifact::{target_dir, weir_binary, workspace};
 use weir_tests::component::{marked, with_cases};
 use weir_tests::weir::Run;
 use weir_tests::{Config, Origin, RedisServer, Reply, Scratch, Weir, guests, until, weir_command};
@@ -538,4 +542,111 @@ async fn a_node_of_a_fleet_keeps_its_version_where_the_cases_fail() {
         (json!(two.admin().version("p").await) == version).then_some(())
     })
     .await;
+}
+
+/// Runs `weir plugin` in `dir`; what it compiles goes where the tests' crates go.
+fn plugin(dir: &Path, words: &[&str]) -> Run {
+    let output = Command::new(weir_binary())
+        .arg("plugin")
+        .args(words)
+        .current_dir(dir)
+        .env("CARGO_TARGET_DIR", target_dir())
+        // Set by `cargo test` for this process.
+        .env_remove("CARGO_MANIFEST_DIR")
+        .output()
+        .expect("running weir plugin");
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn a_new_policy_passes_its_cases_and_is_not_built_when_one_fails() {
+    let scratch = Scratch::new();
+    let dir = scratch.path();
+    let made = plugin(dir, &["new", "mine"]);
+    assert_eq!(made.code, Some(0), "{}", made.all());
+    std::fs::copy(workspace().join("Cargo.lock"), dir.join("mine/Cargo.lock"))
+        .expect("a lock file");
+    let component = dir.join("mine/target/mine.wasm");
+
+    let run = plugin(dir, &["test", "mine"]);
+    assert_eq!(run.code, Some(0), "{}", run.all());
+    assert!(run.stdout.ends_with("\n5 cases passed\n"), "{}", run.stdout);
+    // It is built by that, with its cases inside.
+    let run = plugin(dir, &["test", "mine/target/mine.wasm"]);
+    assert_eq!(run.code, Some(0), "{}", run.all());
+    assert!(run.stdout.ends_with("\n5 cases passed\n"), "{}", run.stdout);
+    let good = std::fs::read(&component).expect("the component");
+
+    let file = dir.join("mine/cases.toml");
+    let cases = std::fs::read_to_string(&file).expect("the cases");
+    std::fs::write(&file, cases.replace("\"5s\"", "\"6s\"")).expect("written");
+    let told =
+        "mine/cases.toml:23: \"an explicit origin is left alone\": lifetime: expected 6s, came 5s";
+    failed_with(
+        &plugin(dir, &["build", "mine"]),
+        &["1 of 5 cases failed", told],
+    );
+    failed_with(&plugin(dir, &["build", "mine", "-o", "out.wasm"]), &[told]);
+    let told = "lifetime: expected  6s\n                  came      5s";
+    failed_with(
+        &plugin(dir, &["test", "mine"]),
+        &["FAILED  an explicit origin", told],
+    );
+    assert!(!dir.join("out.wasm").exists());
+    assert_eq!(
+        std::fs::read(&component).expect("the component"),
+        good,
+        "what was built before stays"
+    );
+
+    // Others in their place: nothing is written either.
+    std::fs::write(dir.join("others.toml"), &cases).expect("written");
+    let run = plugin(dir, &["test", "mine", "--cases", "others.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.all());
+    assert_eq!(std::fs::read(&component).expect("the component"), good);
+
+    std::fs::write(&file, cases.replace("lifetime", "lifetme")).expect("written");
+    let told = "mine/cases.toml:19:1: case[1].lifetme: unknown field `lifetme`";
+    failed_with(&plugin(dir, &["build", "mine"]), &[told]);
+    std::fs::remove_file(&file).expect("removed");
+    failed_with(
+        &plugin(dir, &["test", "mine"]),
+        &["mine has no cases.toml: there is nothing to test"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_policies_pass_their_cases() {
+    for (component, count) in [
+        (guests().static_site(), 15),
+        (guests().charity(), 19),
+        (guests().graphql(), 5),
+    ] {
+        let file = component.display().to_string();
+        let run = weir_command(&workspace(), &["plugin", "test", &file]).await;
+        assert_eq!(run.code, Some(0), "{}", run.all());
+        assert!(
+            run.stdout.contains(&format!("{count} cases passed")),
+            "{}",
+            run.stdout
+        );
+    }
+}
+
+#[test]
+fn a_policy_in_three_languages_has_the_same_cases() {
+    let of = |name: &str| {
+        let file = workspace().join("plugins").join(name).join("cases.toml");
+        std::fs::read_to_string(file).expect("its cases")
+    };
+    for other in ["static-site-js", "static-site-py"] {
+        assert!(
+            of(other) == of("static-site"),
+            "{other} has other cases than static-site"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 /// The SDK of the checkout that this binary was built from.
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/sdk");
 
-/// Makes in `dir` the crate of a small policy, with tests, named after the folder. It depends
+/// Makes in `dir` the crate of a small policy, with tests and cases, named after the folder. It depends
 /// on the SDK at the path `sdk`; by default on that of the checkout this binary was built
 /// from.
 ///
@@ -33,6 +33,7 @@ pub(crate) fn scaffold(dir: &Path, sdk: Option<&Path>) -> Result<()> {
     for (file, template) in [
         ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
         ("src/lib.rs", include_str!("template/lib.rs.txt")),
+        ("cases.toml", include_str!("template/cases.toml.txt")),
         ("README.md", include_str!("template/README.md.txt")),
         (".gitignore", "/target\n"),
     ] {
@@ -121,7 +122,7 @@ mod tests {
             library.contains("weir_sdk::export!(MyPolicy);"),
             "{library}"
         );
-        for file in ["Cargo.toml", "src/lib.rs", "README.md"] {
+        for file in ["Cargo.toml", "src/lib.rs", "cases.toml", "README.md"] {
             let text = std::fs::read_to_string(dir.join(file)).expect(file);
             assert!(!text.contains("{{"), "{file} has a gap left: {text}");
         }
