@@ -308,6 +308,23 @@ async fn cases_know_nothing_of_one_another() {
     assert!(run.stdout.contains("3 cases passed"), "{}", run.stdout);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn cases_that_take_too_long_end_and_are_no_pass() {
+    let step = "{ times = 10000, request = { url = \"http://h/a\" } },\n";
+    let case = format!(
+        "before = [{}]\nrequest = {{ url = \"http://h/a\" }}\ndecision = \"lookup\"\n[[case]]\nname = \"the next\"\nevent = {{ type = \"x\" }}\ninvalidates = []",
+        step.repeat(1_000)
+    );
+    let run = misdeed("nothing", &case).await;
+    failed_with(
+        &run,
+        &[
+            "] failed: all cases together may take 10s",
+            "1 of 2 cases failed, 1 not run: all cases together may take 10s",
+        ],
+    );
+}
+
 /// A node of the probe, and the configuration's `[policies.p]` has `more`.
 async fn node(more: &str) -> (Origin, Weir) {
     let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;

@@ -363,6 +363,7 @@ async fn configure_one(
     };
     let mut entry = known.clone();
     let same_settings = settings::same_policy(&known.config, config);
+    let same_cases = known.config.cases == config.cases;
     entry.config = config.clone();
     let wanted = match read {
         Ok(bytes) if same_settings && bytes == known.current.bytes => {
@@ -390,7 +391,7 @@ async fn configure_one(
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
-    if !same_settings {
+    if !same_settings || !same_cases {
         // What could not be loaded may be now.
         entry.refused = None;
     }

@@ -121,6 +121,24 @@ impl Node {
     }
 }
 
+impl Node {
+    /// What the policies in force make of a domain event. Nothing is purged, counted or
+    /// logged, and no version on trial is asked.
+    ///
+    /// # Errors
+    /// When one policy fails.
+    pub async fn explain_event(&self, kind: &str, data: &str) -> Result<Vec<Selector>, CallError> {
+        let now = self.clock.now().as_millis();
+        let generation = self.generation();
+        let mut selected = Vec::new();
+        for slot in generation.policies() {
+            let selectors = slot.current.on_event(kind, data, now).await?;
+            selected.extend(resolve(&selectors, None, Some(&slot.current)));
+        }
+        Ok(selected)
+    }
+}
+
 /// Purges what a policy selected in `on-response`.
 pub(super) async fn selected(
     call: &Call,

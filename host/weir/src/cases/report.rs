@@ -1,6 +1,6 @@
 //! What cases came to, told to a person.
 
-use std::time::Duration;
+use super::run::too_long;
 
 /// How many failed cases a refusal tells.
 const TOLD: usize = 5;
@@ -14,7 +14,6 @@ pub(crate) struct Report {
     pub(super) tested: Vec<Tested>,
     /// Cases that were not run, since all of them took too long.
     pub(super) left: usize,
-    pub(super) patience: Duration,
 }
 
 /// What one case came to.
@@ -101,10 +100,7 @@ impl Report {
             failed => format!("{failed} of {} failed", cases(all)),
         };
         if self.left > 0 {
-            let (left, patience) = (self.left, humantime::format_duration(self.patience));
-            sum.push_str(&format!(
-                ", {left} not run: all cases together may take {patience}"
-            ));
+            sum.push_str(&format!(", {} not run: {}", self.left, too_long()));
         }
         sum
     }

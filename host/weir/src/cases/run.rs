@@ -129,7 +129,7 @@ impl Runner {
     }
 
     async fn run_here(&self, suite: &Suite) -> anyhow::Result<Report> {
-        let began = Instant::now();
+        let until = Instant::now() + PATIENCE;
         // Once, so that what is wrong with the settings is not said of each case.
         let with_its_settings =
             self.policy
@@ -141,66 +141,58 @@ impl Runner {
         );
         let mut tested = Vec::with_capacity(suite.cases.len());
         for case in &suite.cases {
-            if began.elapsed() > PATIENCE {
+            if Instant::now() > until {
                 break;
-            }
-            let mut faults = Vec::new();
-            for _ in 0..TRIES {
-                let (seen, found) = self.run_case(suite, case).await;
-                faults = found;
-                if !seen.is_some_and(|seen| seen.error().is_some_and(is_late)) {
-                    break;
-                }
             }
             tested.push(Tested {
                 name: case.name.clone(),
                 line: case.line,
-                faults,
+                faults: self.test(suite, case, until).await,
             });
         }
         Ok(Report {
             file: suite.file.clone(),
             left: suite.cases.len() - tested.len(),
             tested,
-            patience: PATIENCE,
         })
     }
 
-    /// What was seen last, and what was not as expected.
-    async fn run_case(&self, suite: &Suite, case: &Case) -> (Option<Seen>, Vec<Fault>) {
-        let node = match self.node(suite, case).await {
-            Ok(node) => node,
-            Err(error) => return (None, vec![Fault::failed("the case", &format!("{error:#}"))]),
-        };
+    /// What was not as expected.
+    async fn test(&self, suite: &Suite, case: &Case, until: Instant) -> Vec<Fault> {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.see(suite, case, until).await {
+                Ok(seen) if tries > 0 && seen.error().is_some_and(is_late) => {}
+                Ok(seen) => return compare::faults(case, &seen),
+                Err(fault) => return vec![fault],
+            }
+        }
+    }
+
+    /// What comes of it in the end.
+    async fn see(&self, suite: &Suite, case: &Case, until: Instant) -> Result<Seen, Fault> {
+        let node = self.node(suite, case).await;
+        let node = node.map_err(|error| Fault::failed("the case", &format!("{error:#}")))?;
         for (index, (times, ask)) in case.before.iter().enumerate() {
+            let failed = |why: &str| Fault::failed(&format!("before[{index}]"), why);
             for _ in 0..*times {
-                let wrong = match perform(&node, ask).await {
-                    Ok(seen) => match seen
-                        .error()
-                        .filter(|error| error.kind != CallErrorKind::Refused)
-                    {
-                        Some(error) => {
-                            let fault =
-                                Fault::failed(&format!("before[{index}]"), &error.to_string());
-                            return (Some(seen), vec![fault]);
-                        }
-                        None => continue,
-                    },
-                    Err(error) => error.to_string(),
-                };
-                return (
-                    None,
-                    vec![Fault::failed(&format!("before[{index}]"), &wrong)],
-                );
+                if Instant::now() > until {
+                    return Err(failed(&too_long()));
+                }
+                let seen = perform(&node, ask).await;
+                let seen = seen.map_err(|error| failed(&error.to_string()))?;
+                match seen.error() {
+                    Some(error) if is_late(error) => return Ok(seen),
+                    Some(error) if error.kind != CallErrorKind::Refused => {
+                        return Err(failed(&error.to_string()));
+                    }
+                    _ => {}
+                }
             }
         }
-        match perform(&node, &case.ask).await {
-            Ok(seen) => {
-                let faults = compare::faults(case, &seen);
-                (Some(seen), faults)
-            }
-            Err(error) => (None, vec![Fault::failed("request", &error.to_string())]),
-        }
+        let seen = perform(&node, &case.ask).await;
+        seen.map_err(|error| Fault::failed("request", &error.to_string()))
     }
 
     /// A node that has never done anything.
@@ -250,14 +242,14 @@ async fn perform(node: &Arc<Node>, ask: &Ask) -> Result<Seen, ExplainError> {
                 node.explain(method, &url.0, headers, content.clone(), response.clone());
             Ok(Seen::Request(Box::new(explanation.await?)))
         }
-        Ask::Event { kind, data } => {
-            let selected = node.event(kind, data).await;
-            Ok(Seen::Event(selected.map(|selected| {
-                let of_each = selected.into_iter().map(|of_policy| of_policy.selectors);
-                of_each.flatten().collect()
-            })))
-        }
+        Ask::Event { kind, data } => Ok(Seen::Event(node.explain_event(kind, data).await)),
     }
+}
+
+/// Why no more is done.
+pub(super) fn too_long() -> String {
+    let patience = humantime::format_duration(PATIENCE);
+    format!("all cases together may take {patience}")
 }
 
 /// May it be the machine's fault?

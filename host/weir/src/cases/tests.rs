@@ -172,6 +172,19 @@ fn what_is_wrong_is_said_with_line_key_and_what_to_write() {
 }
 
 #[test]
+fn more_fields_than_a_message_can_have_are_refused() {
+    let fields: Vec<String> = (0..40_000)
+        .map(|number| format!("{number:x}=\"\""))
+        .collect();
+    let text = format!("{GOOD}headers = {{{}}}\n", fields.join(","));
+    let error = refused(&text);
+    assert!(
+        error.contains("more header fields than a message can have"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_not_said_is_the_file_s_and_then_the_default() {
     let other = GOOD.replace(
         "decision",

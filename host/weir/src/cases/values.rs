@@ -123,7 +123,8 @@ impl TryFrom<BTreeMap<String, OneOrMany>> for Fields {
                 let value = HeaderValue::from_str(&value).map_err(|_| {
                     format!("{value:?} is not a value that the field {name} can have")
                 })?;
-                fields.append(&parsed, value);
+                let appended = fields.try_append(&parsed, value);
+                appended.map_err(|_| "these are more header fields than a message can have")?;
             }
         }
         Ok(Self(fields))
