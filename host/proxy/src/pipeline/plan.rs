@@ -165,11 +165,9 @@ impl Plan {
     /// Does the request change what the plan names, rather than retrieve it? `head` has its
     /// content where the key names that.
     pub(crate) fn changes(&self, head: &RequestHead) -> bool {
-        let keyed = self
-            .lookup
-            .as_ref()
-            .is_some_and(|lookup| lookup.keys_content());
-        !super::is_retrieval(&head.method) && !(keyed && head.content.is_some())
+        let keys_content = |lookup: &Arc<Lookup>| lookup.keys_content();
+        let keyed = head.content.is_some() && self.lookup.as_ref().is_some_and(keys_content);
+        !keyed && !super::is_retrieval(&head.method)
     }
 }
 

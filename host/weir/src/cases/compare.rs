@@ -141,7 +141,7 @@ impl Found {
             return;
         };
         let not = outcome.refusal.as_deref().unwrap_or_default();
-        let not = format!("not stored: {not}");
+        let not = || format!("not stored: {not}");
         if expected
             .stored
             .is_some_and(|stored| stored != outcome.stored)
@@ -149,7 +149,7 @@ impl Found {
             let lifetime = span(Duration::from_millis(outcome.lifetime_ms));
             let came = match outcome.stored {
                 true => format!("stored, fresh for {lifetime}"),
-                false => not.clone(),
+                false => not(),
             };
             let wanted = expected.stored.map(stores);
             self.compare("stored", wanted, &came);
@@ -174,7 +174,7 @@ impl Found {
         for (what, wanted, came) in lifetimes {
             let came = match outcome.stored {
                 true => span(Duration::from_millis(came)),
-                false => not.clone(),
+                false => not(),
             };
             self.compare(what, wanted.map(|wanted| span(wanted.0)).as_deref(), &came);
         }
@@ -280,7 +280,7 @@ fn shown_key(expected: Option<&str>, explanation: &Explanation) -> Option<String
 /// What the origin is asked for.
 fn origin(case: &Case, explanation: &Explanation) -> String {
     let own = match &case.ask {
-        Ask::Request { url, .. } => url.0.path_and_query(),
+        Ask::Request(request) => request.url.path_and_query(),
         Ask::Event { .. } => None,
     };
     let own = own.map(ToString::to_string);

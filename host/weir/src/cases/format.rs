@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_spanned::Spanned;
@@ -56,18 +56,21 @@ pub(super) struct Case {
 /// One question to a policy.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Request {
-        method: Method,
-        url: Url,
-        headers: Fields,
-        content: Bytes,
-        response: Option<Assumed>,
-    },
+    Request(Box<Request>),
     Event {
         kind: String,
         /// JSON text.
         data: String,
     },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) content: Bytes,
+    pub(super) response: Option<Assumed>,
 }
 
 /// What becomes of a request.
@@ -389,10 +392,10 @@ fn ask(
     event: Option<RawEvent>,
 ) -> Result<Ask, Wrong> {
     match (request, event) {
-        (Some(request), None) => Ok(Ask::Request {
+        (Some(request), None) => Ok(Ask::Request(Box::new(Request {
             method: request.method.map_or(Method::GET, |method| method.0),
-            url: request.url,
-            headers: request.headers,
+            url: request.url.0,
+            headers: request.headers.0,
             content: request.body.into(),
             response: response.map(|response| Assumed {
                 status: response
@@ -400,7 +403,7 @@ fn ask(
                     .map_or(http::StatusCode::OK, |status| status.0),
                 headers: response.headers.0,
             }),
-        }),
+        }))),
         (None, Some(event)) if response.is_none() => Ok(Ask::Event {
             kind: event.kind,
             data: event.data.map_or(Value::Null, |data| data.0).to_string(),

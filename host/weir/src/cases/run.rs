@@ -230,16 +230,15 @@ impl Runner {
 
 async fn perform(node: &Arc<Node>, ask: &Ask) -> Result<Seen, ExplainError> {
     match ask {
-        Ask::Request {
-            method,
-            url,
-            headers,
-            content,
-            response,
-        } => {
-            let (method, headers) = (method.clone(), headers.0.clone());
-            let explanation =
-                node.explain(method, &url.0, headers, content.clone(), response.clone());
+        Ask::Request(request) => {
+            let request = request.as_ref().clone();
+            let explanation = node.explain(
+                request.method,
+                &request.url,
+                request.headers,
+                request.content,
+                request.response,
+            );
             Ok(Seen::Request(Box::new(explanation.await?)))
         }
         Ask::Event { kind, data } => Ok(Seen::Event(node.explain_event(kind, data).await)),
