@@ -51,14 +51,14 @@ fn time(ms: u64) -> Answer<Duration> {
 
 impl State {
     /// Runs an operation on a key that was found in order.
-    async fn kv<T, F>(
+    async fn kv<T: Send + 'static, F>(
         &mut self,
         namespace: String,
         key: String,
         operation: impl FnOnce(Arc<dyn Kv>, String, String) -> F,
     ) -> Answer<T>
     where
-        F: Future<Output = std::result::Result<T, KvError>> + Send,
+        F: Future<Output = std::result::Result<T, KvError>> + Send + 'static,
     {
         self.recorder.impure();
         if !self.owns(&namespace) {

@@ -116,10 +116,10 @@ impl Template {
                 return Err(wasmtime::Error::new(Fault::Cpu));
             }
             // What has passed may not have been the guest's: others run on this core too.
-            if !lane::is_aside() && used < most {
+            if used < most && !lane::is_aside() {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            lane::overran();
+            lane::yields(used >= most);
             Ok(UpdateDeadline::Yield(1))
         });
         let _clock = self.engine.clock();

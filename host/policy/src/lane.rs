@@ -6,12 +6,12 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::thread::ClockId;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -20,10 +20,13 @@ use tokio::task::JoinHandle;
 const NICE: i32 = 10;
 /// So often in a second a policy's calls may outlive their first ticks on a thread that serves.
 const OVERRUNS: u64 = 3;
-/// How long a call may take at least.
+/// How long a call may take at least, and so many times the CPU time that it may use.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// And so many times the CPU time that it may use.
 const SHARE: u32 = 20;
+/// But at most so much longer than that CPU time.
+const LONGEST: Duration = Duration::from_secs(5);
+/// So many calls of a policy are in the lane for each of its turns; others fail at once.
+const QUEUE: usize = 128;
 
 thread_local! {
     /// The call that is polled on this thread.
@@ -41,6 +44,8 @@ struct Turn {
     /// call: on a thread that serves only calls that the clock meets are measured.
     since: Option<Duration>,
     /// The clock has ended it.
+    met: bool,
+    /// And it had computed for long by then.
     overran: bool,
 }
 
@@ -50,6 +55,7 @@ impl Turn {
             aside: false,
             before,
             since: None,
+            met: false,
             overran: false,
         }
     }
@@ -101,10 +107,12 @@ pub(crate) fn met() -> Duration {
     turn.used()
 }
 
-/// The call that is being polled lets others have their turn.
-pub(crate) fn overran() {
+/// The call that is being polled lets others have their turn; `overran`: it has computed for
+/// long.
+pub(crate) fn yields(overran: bool) {
     TURN.set(Turn {
-        overran: true,
+        met: true,
+        overran,
         ..TURN.get()
     });
 }
@@ -130,6 +138,7 @@ pub(crate) struct Lane {
 pub(crate) struct Pace {
     made: Instant,
     turns: Semaphore,
+    room: Semaphore,
     /// The second since `made`, times 256, and how often they did in it.
     overruns: AtomicU64,
     /// Until when they begin in the lane, in milliseconds since `made`.
@@ -162,6 +171,7 @@ impl Lane {
         Arc::new(Pace {
             made: Instant::now(),
             turns: Semaphore::new(self.threads),
+            room: Semaphore::new(self.threads * QUEUE),
             overruns: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
         })
@@ -179,7 +189,10 @@ impl Lane {
 
     /// Runs a call that may use `cpu` of CPU time: here for its first ticks, unless the policy's
     /// calls took long of late, and then in the lane. `None` when its turns did not come in
-    /// time.
+    /// time, or too many wait for theirs.
+    ///
+    /// A call that was given up goes on to its end when it had a turn: an instance that it makes
+    /// is there for the next one.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         pace: &Arc<Pace>,
@@ -204,8 +217,10 @@ impl Lane {
             }
             pace.overran();
         }
+        let _room = pace.room.try_acquire().ok()?;
         let task = self.spawn(pace, used, call)?;
-        let ended = tokio::time::timeout(PATIENCE + cpu * SHARE, task.ended()).await;
+        let patience = (PATIENCE + cpu * SHARE).min(LONGEST + cpu);
+        let ended = tokio::time::timeout(patience, task.ended()).await;
         ended.ok().flatten()
     }
 
@@ -215,9 +230,13 @@ impl Lane {
         used: Duration,
         call: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Option<Task<T>> {
-        let pace = Arc::clone(pace);
         let runtime = self.runtime.as_ref()?;
-        Some(Task(runtime.spawn(aside(pace, used, call))))
+        let begun = Arc::new(AtomicBool::new(false));
+        let aside = aside(Arc::clone(pace), used, call, Arc::clone(&begun));
+        Some(Task {
+            handle: runtime.spawn(aside),
+            goes_on: begun,
+        })
     }
 }
 
@@ -230,13 +249,23 @@ impl Drop for Lane {
     }
 }
 
-/// Ends with who waits for it.
-struct Task<T>(JoinHandle<T>);
+/// Work elsewhere. It ends with who waits for it, unless it is to go on.
+pub(crate) struct Task<T> {
+    handle: JoinHandle<T>,
+    goes_on: Arc<AtomicBool>,
+}
 
-impl<T> Task<T> {
-    /// `None` when the lane is gone. A panic goes on here.
-    async fn ended(mut self) -> Option<T> {
-        match (&mut self.0).await {
+impl<T: Send + 'static> Task<T> {
+    pub(crate) fn spawn(there: &Handle, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self {
+            handle: there.spawn(work),
+            goes_on: Arc::default(),
+        }
+    }
+
+    /// `None` when the runtime is gone. A panic goes on here.
+    pub(crate) async fn ended(mut self) -> Option<T> {
+        match (&mut self.handle).await {
             Ok(value) => Some(value),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -248,28 +277,49 @@ impl<T> Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        if !self.goes_on.load(Relaxed) {
+            self.handle.abort();
+        }
     }
 }
 
-/// Goes on with a call when its policy has a turn.
+/// Goes on with a call whenever its policy has a turn; while it waits, others have it.
 async fn aside<T>(
     pace: Arc<Pace>,
     mut used: Duration,
     mut call: Pin<Box<impl Future<Output = T> + Send>>,
+    begun: Arc<AtomicBool>,
 ) -> T {
-    // Never closed.
-    let _turn = pace.turns.acquire().await;
     let mut long = !used.is_zero();
-    poll_fn(|context| {
-        let (turn, polled) = Turn::aside(used).poll(call.as_mut(), context);
-        used = turn.used();
-        if turn.overran && !std::mem::replace(&mut long, true) {
-            pace.overran();
+    loop {
+        // Never closed.
+        let turn = pace.turns.acquire().await;
+        begun.store(true, Relaxed);
+        let ended = poll_fn(|context| {
+            let (turn, polled) = Turn::aside(used).poll(call.as_mut(), context);
+            used = turn.used();
+            if turn.overran && !std::mem::replace(&mut long, true) {
+                pace.overran();
+            }
+            match polled {
+                Poll::Ready(value) => Poll::Ready(Some(value)),
+                // It wakes itself.
+                Poll::Pending if turn.met => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        });
+        if let Some(value) = ended.await {
+            return value;
         }
-        polled
-    })
-    .await
+        drop(turn);
+        // What the call waits for wakes this task.
+        let mut waited = false;
+        poll_fn(|_| match std::mem::replace(&mut waited, true) {
+            false => Poll::Pending,
+            true => Poll::Ready(()),
+        })
+        .await;
+    }
 }
 
 impl Pace {
@@ -304,8 +354,6 @@ impl Pace {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a thread that serves nobody")]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
 
     const CPU: Duration = Duration::from_millis(20);
@@ -332,7 +380,7 @@ mod tests {
                 return Poll::Ready(());
             }
             times -= 1;
-            overran();
+            yields(true);
             context.waker().wake_by_ref();
             Poll::Pending
         })
@@ -421,7 +469,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(20));
                 let used = used() - before;
                 if std::mem::take(&mut first) {
-                    overran();
+                    yields(true);
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -457,26 +505,82 @@ mod tests {
         assert!(computed >= Duration::from_millis(5), "{computed:?}");
     }
 
-    #[tokio::test]
-    async fn it_ends_with_who_waits_for_it() {
-        struct Gone(Arc<AtomicBool>);
-        impl Drop for Gone {
-            fn drop(&mut self) {
-                self.0.store(true, Relaxed);
-            }
+    /// Tells when it is dropped.
+    struct Gone(Arc<AtomicBool>);
+
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_given_up_goes_on_if_it_had_a_turn_and_ends_if_not() {
         let lane = Lane::new().unwrap();
-        let gone = Arc::new(AtomicBool::new(false));
-        let held = Gone(Arc::clone(&gone));
+        let pace = lane.pace();
+        let (ended, gone) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (end, held) = (Arc::clone(&ended), Gone(Arc::clone(&gone)));
         let call = async move {
             let _held = held;
-            interrupted(usize::MAX).await
+            interrupted(1).await;
+            while !end.load(Relaxed) {
+                interrupted(1).await;
+            }
         };
-        let waited = tokio::time::timeout(CPU, lane.run(&lane.pace(), CPU, Box::pin(call))).await;
-        assert!(waited.is_err());
+        let waited = lane.run(&pace, CPU, Box::pin(call));
+        assert!(tokio::time::timeout(CPU, waited).await.is_err());
+        assert!(!gone.load(Relaxed), "it goes on");
+        // It has the turns, and another one of the policy waits for them in vain.
+        let turns = pace
+            .turns
+            .acquire_many(pace.turns.available_permits() as u32);
+        let turns = turns.await.unwrap();
+        let second = Arc::default();
+        let held = Gone(Arc::clone(&second));
+        let call = async move {
+            let _held = held;
+            interrupted(1).await
+        };
+        let waited = lane.run(&pace, CPU, Box::pin(call));
+        assert!(tokio::time::timeout(CPU, waited).await.is_err());
+        while !second.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        ended.store(true, Relaxed);
+        drop(turns);
         while !gone.load(Relaxed) {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn while_a_call_waits_others_of_its_policy_have_the_turn() {
+        let lane = Lane::new().unwrap();
+        let pace = lane.pace();
+        pace.slow_until.store(u64::MAX, Relaxed);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let waits = lane.run(&pace, CPU, Box::pin(told));
+        let others = async {
+            for _ in 0..3 {
+                let places = lane.run(&pace, CPU, Box::pin(interrupted(2))).await;
+                assert_eq!(places, Some(vec![in_the_lane(); 3]));
+            }
+            tell.send(()).unwrap();
+        };
+        assert_eq!(tokio::join!(waits, others).0, Some(Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_finds_too_many_in_the_lane_fails_at_once() {
+        let lane = Lane::new().unwrap();
+        let pace = lane.pace();
+        pace.slow_until.store(u64::MAX, Relaxed);
+        let all = pace.room.acquire_many(pace.room.available_permits() as u32);
+        let all = all.await.unwrap();
+        let call = || Box::pin(std::future::ready(()));
+        assert_eq!(lane.run(&pace, CPU, call()).await, None);
+        drop(all);
+        assert_eq!(lane.run(&pace, CPU, call()).await, Some(()));
     }
 
     #[tokio::test]

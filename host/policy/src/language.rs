@@ -11,6 +11,8 @@ use crate::recent::Recent;
 const MAX_RANGES: usize = 32;
 /// The most languages to choose from that an answer is kept for.
 const MAX_KEPT: usize = 32;
+/// The longest of them, in bytes.
+const LONGEST_TAG: usize = 35;
 
 struct Range<'a> {
     tag: &'a str,
@@ -35,10 +37,15 @@ pub(crate) fn lookup<'f, 'a, S: AsRef<str>>(
 ) -> &'a str {
     let found = match (fields.next(), fields.next()) {
         (None, _) => 0,
-        (Some(one), None) if available.len() <= MAX_KEPT => known(one, available),
+        (Some(one), None) if may_be_kept(available) => known(one, available),
         (Some(one), other) => best([one].into_iter().chain(other).chain(fields), available),
     };
     available.get(found).map_or("", AsRef::as_ref)
+}
+
+/// A policy may give lists of any length, which are none of its memory here.
+fn may_be_kept<S: AsRef<str>>(available: &[S]) -> bool {
+    available.len() <= MAX_KEPT && available.iter().all(|it| it.as_ref().len() <= LONGEST_TAG)
 }
 
 fn known<S: AsRef<str>>(field: &[u8], available: &[S]) -> usize {

@@ -10,7 +10,7 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Time that the guest may run in one hook call; waiting for `kv` and `rate-limit`
-    /// does not count, but what the machine takes for other work does. Default 20 ms.
+    /// does not count. CPU time, from the first millisecond on. Default 20 ms.
     pub cpu: Duration,
     /// The same for making an instance and its `configure`. Default 1 s.
     pub configure_cpu: Duration,

@@ -89,6 +89,7 @@ impl Engine {
             stats: PolicyStats::default(),
             memory: Arc::new(Total::new(spec.limits.total_memory)),
             log_budget: LogBudget::default(),
+            runtime: tokio::runtime::Handle::current(),
         });
         let template = Template {
             engine: self.0.clone(),
@@ -136,6 +137,7 @@ impl Policy {
             stats: PolicyStats::default(),
             memory: Arc::new(Total::new(template.limits.total_memory)),
             log_budget: LogBudget::default(),
+            runtime: template.shared.runtime.clone(),
         };
         let template = Template {
             engine: template.engine.clone(),

@@ -443,13 +443,13 @@ impl Policy {
         let params = match lend(instance.begin(call)) {
             Ok(params) => params,
             Err(error) => {
-                let took = began.took();
+                let took = began.took(instance.state());
                 return fail(took, template.failed(hook, instance.state(), &error));
             }
         };
         let function = function(&instance.hooks());
         let returned = instance.call(template, hook, function, params).await;
-        let took = began.took();
+        let took = began.took(instance.state());
         match returned {
             Ok(value) => match finish(instance.state(), id, value) {
                 Ok(result) => {
@@ -469,8 +469,8 @@ impl Policy {
     }
 }
 
-/// How long a call takes: the time that passes on threads that serve, and the CPU time in the
-/// lane, where most of what passes belongs to others.
+/// How long a call takes: the time that passes on threads that serve; in the lane, where most
+/// of what passes belongs to others, its CPU time and what it waited for.
 struct Watch {
     began: Instant,
     used_before: Duration,
@@ -484,9 +484,9 @@ impl Watch {
         }
     }
 
-    fn took(&self) -> Duration {
+    fn took(&self, state: &State) -> Duration {
         match lane::is_aside() {
-            true => lane::used().saturating_sub(self.used_before),
+            true => lane::used().saturating_sub(self.used_before) + state.call.waited,
             false => self.began.elapsed(),
         }
     }

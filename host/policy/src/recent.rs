@@ -7,7 +7,7 @@ use ahash::RandomState;
 
 /// Places of a table; a power of two.
 const PLACES: usize = 256;
-/// The longest text that is kept, in bytes: with [`PLACES`] of them a thread holds 128 KiB.
+/// The longest text that is kept, in bytes: [`PLACES`] of them are 128 KiB, for each thread.
 const LONGEST: usize = 512;
 
 /// A table in which a new entry takes the place of what stood there.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use crate::about::About;
 use crate::arena::Arena;
 use crate::capabilities::HostServices;
 use crate::decision::{Adjustment, ResponseInfo};
 use crate::error::Fault;
 use crate::globs::{GlobCache, Globs};
+use crate::lane::{self, Task};
 use crate::limits::{Limiter, Total};
 use crate::reads::{ReadInput, Recorder};
 use crate::request::RequestHead;
@@ -37,6 +40,9 @@ pub(crate) struct Shared {
     /// What all its instances use.
     pub(crate) memory: Arc<Total>,
     pub(crate) log_budget: LogBudget,
+    /// Where capabilities are at work, whichever thread waits for them: what they begin
+    /// (a connection, a prober) outlives the call.
+    pub(crate) runtime: Handle,
 }
 
 /// A domain event.
@@ -158,12 +164,25 @@ impl State {
     }
 
     /// Waits for an operation of a capability, at most until its deadline.
-    pub(crate) async fn wait<T>(&mut self, operation: impl Future<Output = T> + Send) -> Option<T> {
+    pub(crate) async fn wait<T: Send + 'static>(
+        &mut self,
+        operation: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let left = HOST_CALLS.saturating_sub(self.call.waited);
         let began = Instant::now();
-        let result = tokio::time::timeout(left.min(HOST_CALL), operation).await;
+        let result = match lane::is_aside() {
+            true => {
+                let there = Task::spawn(&self.shared.runtime, operation);
+                let ended = tokio::time::timeout(left.min(HOST_CALL), there.ended()).await;
+                ended.ok().flatten()
+            }
+            false => {
+                let ended = tokio::time::timeout(left.min(HOST_CALL), operation).await;
+                ended.ok()
+            }
+        };
         self.call.waited += began.elapsed();
-        result.ok()
+        result
     }
 }
 

@@ -57,6 +57,27 @@ async fn a_slow_store_is_unavailable_and_no_cpu() {
 }
 
 #[tokio::test]
+async fn capabilities_are_at_work_where_the_node_is_also_for_calls_that_go_on_aside() {
+    let (policy, node) = load(&CAPABILITIES, |s| {
+        s.grants = all_grants();
+        s.limits.cpu = Duration::from_millis(20);
+    })
+    .await;
+    // Calls that compute for long, often enough for all of them to begin aside for a second.
+    let spin = request("/spin", &[]);
+    for _ in 0..8 {
+        let long = policy.on_request(&spin, 0, Record::No);
+        assert_eq!(long.await.unwrap_err().kind, CallErrorKind::CpuLimit);
+    }
+    let (text, _) = ask(&policy, "/cap/kv").await;
+    assert!(text.starts_with("Ok(2)"), "{text}");
+    let here = tokio::runtime::Handle::current().id();
+    let seen = node.runtimes.lock().clone();
+    assert!(!seen.is_empty());
+    assert!(seen.iter().all(|runtime| *runtime == here), "{seen:?}");
+}
+
+#[tokio::test]
 async fn waiting_does_not_make_a_loop_endless() {
     let (policy, _) = load(&CAPABILITIES, |s| s.grants = all_grants()).await;
     let called = policy

@@ -56,12 +56,6 @@ impl PolicySlot {
         let trial = self.trial.as_ref()?;
         trial.decides_for(client).then_some(trial)
     }
-
-    /// The version that decides for this client.
-    pub(crate) fn decides_for(&self, client: IpAddr) -> &Policy {
-        self.canary_for(client)
-            .map_or(&self.current, |canary| &canary.policy)
-    }
 }
 
 impl PolicySlot {

@@ -163,11 +163,15 @@ pub(crate) struct Node {
     pub(crate) counter: Mutex<i64>,
     pub(crate) buckets: Mutex<Vec<String>>,
     pub(crate) lines: Mutex<Vec<(LogLevel, String)>>,
+    /// The runtimes in which values were read.
+    pub(crate) runtimes: Mutex<Vec<tokio::runtime::Id>>,
 }
 
 #[async_trait]
 impl Kv for Node {
     async fn get(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, KvError> {
+        let here = tokio::runtime::Handle::current().id();
+        self.runtimes.lock().push(here);
         if key == "slow" {
             std::future::pending::<()>().await;
         }

@@ -42,7 +42,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use weir_policy::{CallError, Reply, RequestHead, Scheme, percent_decode};
+use weir_policy::{CallError, Policy, Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::{KeyBuilder, Object};
 
@@ -164,7 +164,7 @@ impl Node {
             if let AtOnce::Decided(known) = &decided
                 && let Some((answer, due)) = self.hit(route, &head, known, now)
             {
-                let ready = finish(self, route, &head, started, answer);
+                let ready = finish(self, route, &head, started, answer, known.by());
                 if let (Some(object), AtOnce::Decided(decided)) = (due, decided) {
                     early::refresh_decided(&call(head), decided, &object);
                 }
@@ -333,7 +333,14 @@ fn no_route() -> Response<Body> {
 /// Everything but hits in memory.
 async fn slow(mut call: Call, body: Incoming, decided: AtOnce) -> Response<Body> {
     if let Some(answer) = max_forwards::used_up(&call.head) {
-        return finish(&call.node, &call.route, &call.head, call.started, answer);
+        return finish(
+            &call.node,
+            &call.route,
+            &call.head,
+            call.started,
+            answer,
+            None,
+        );
     }
     let body = Upload::from(body);
     let decided = match decided {
@@ -342,6 +349,7 @@ async fn slow(mut call: Call, body: Incoming, decided: AtOnce) -> Response<Body>
             decide(&call.node, &call.route, &call.head, call.now, asked).await
         }
     };
+    let by = decided.by().cloned();
     let answer = match decided {
         Decided::Respond(reply, decider) => respond(&reply, &decider.label),
         Decided::Failed(error) => failed(&error),
@@ -367,7 +375,15 @@ async fn slow(mut call: Call, body: Incoming, decided: AtOnce) -> Response<Body>
     {
         metrics.looked_up(answer.result, told_age(&answer));
     }
-    finish(&call.node, &call.route, &call.head, call.started, answer)
+    let by = by.as_ref();
+    finish(
+        &call.node,
+        &call.route,
+        &call.head,
+        call.started,
+        answer,
+        by,
+    )
 }
 
 /// The age that a stored response tells its client.
@@ -445,13 +461,14 @@ fn respond(reply: &Reply, label: &str) -> Answer {
     )
 }
 
-/// Counts, logs, and lets the response go.
+/// Counts, logs, and lets the response go. `by` is who decided.
 fn finish(
     node: &Node,
     route: &Route,
     head: &RequestHead,
     started: Instant,
     answer: Answer,
+    by: Option<&Policy>,
 ) -> Response<Body> {
     let mut answer = answer;
     if head.method == Method::HEAD {
@@ -462,11 +479,13 @@ fn finish(
     if let Some(slot) = &route.policy {
         let status = answer.response.status();
         slot.metrics.answered(status);
-        let outcomes = slot.decides_for(head.client).stats().outcomes();
-        outcomes.answered(status.is_server_error());
-        let hit = matches!(answer.result, ResultKind::Hit | ResultKind::Stale);
-        if hit || answer.looked_up.is_some() {
-            outcomes.looked_up(hit);
+        if let Some(by) = by {
+            let outcomes = by.stats().outcomes();
+            outcomes.answered(status.is_server_error());
+            let hit = matches!(answer.result, ResultKind::Hit | ResultKind::Stale);
+            if hit || answer.looked_up.is_some() {
+                outcomes.looked_up(hit);
+            }
         }
     }
     if node.cache.access_log {

@@ -44,6 +44,17 @@ pub(crate) enum Decided {
     Failed(CallError),
 }
 
+impl Decided {
+    /// The policy that said so, if one did.
+    pub(crate) fn by(&self) -> Option<&Policy> {
+        match self {
+            Self::Lookup(_, decider) | Self::Respond(_, decider) => Some(&decider.policy),
+            Self::Pass { decider, .. } => decider.as_ref().map(|decider| &decider.policy),
+            Self::Plain | Self::Failed(_) => None,
+        }
+    }
+}
+
 /// A lookup, ready to be made.
 #[derive(Debug)]
 pub(crate) struct Plan {

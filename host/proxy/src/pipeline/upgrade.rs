@@ -99,6 +99,7 @@ fn members(headers: &HeaderMap, name: &http::HeaderName) -> Vec<Box<str>> {
 /// A request that asks for an upgrade: decided like any other, never looked up.
 pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Response<Body> {
     let decided = decide(&call.node, &call.route, &call.head, call.now, None).await;
+    let by = decided.by().cloned();
     let answer = match decided {
         Decided::Respond(reply, decider) => respond(&reply, &decider.label),
         Decided::Failed(error) => failed(&error),
@@ -122,7 +123,15 @@ pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Res
             planned(&call, plan, upgrade, body).await
         }
     };
-    let mut response = finish(&call.node, &call.route, &call.head, call.started, answer);
+    let by = by.as_ref();
+    let mut response = finish(
+        &call.node,
+        &call.route,
+        &call.head,
+        call.started,
+        answer,
+        by,
+    );
     // Here and not earlier: this future is dropped with the client's connection, and then
     // there is nobody to join.
     if let Some(switch) = response.extensions_mut().remove::<Switch>() {

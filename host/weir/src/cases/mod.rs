@@ -98,7 +98,8 @@ pub(crate) fn report_of(component: &[u8], suite: Suite) -> anyhow::Result<Report
     })
 }
 
-/// Runs the cases that a version ships, and those that stand beside it.
+/// Runs the cases that a version ships, and those that stand beside it. Those that the machine
+/// is too busy for are told in the log.
 ///
 /// # Errors
 /// Names the cases that failed, with what was expected and what came.
@@ -113,8 +114,15 @@ pub(crate) async fn test(
     for suite in inside.into_iter().chain(beside) {
         let runner = Runner::new(policy.clone())?;
         let report = runner.run(Arc::new(suite)).await?;
-        if let Some(failure) = report.failure() {
-            bail!("its self-test failed: {failure}");
+        match report.failure() {
+            // A busy node must not lose a version that it had, at a start least of all.
+            Some(failure) if report.only_late() => tracing::warn!(
+                policy = policy.name(),
+                version = policy.version(),
+                "the self-test came to no end, and the version is taken without it: {failure}"
+            ),
+            Some(failure) => bail!("its self-test failed: {failure}"),
+            None => {}
         }
     }
     Ok(())

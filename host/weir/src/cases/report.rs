@@ -23,6 +23,8 @@ pub(super) struct Tested {
     pub(super) line: usize,
     /// None: it passed.
     pub(super) faults: Vec<Fault>,
+    /// The machine may have been too busy for it.
+    pub(super) late: bool,
 }
 
 /// What was not as expected.
@@ -103,6 +105,12 @@ impl Report {
             sum.push_str(&format!(", {} not run: {}", self.left, too_long()));
         }
         sum
+    }
+
+    /// Did nothing fail but what the machine may have been too busy for?
+    pub(crate) fn only_late(&self) -> bool {
+        let mut failed = self.tested.iter().filter(|case| !case.faults.is_empty());
+        failed.all(|case| case.late)
     }
 
     /// Why the version is refused, if it is: the first cases that failed.

@@ -24,8 +24,7 @@ use crate::settings;
 
 /// How long all cases of a file may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a case is tried whose call took too long: the machine may have been busy, and
-/// what the policy's limit measures is not its own time alone.
+/// How often a case is tried whose call found no turn: the machine is busy then.
 const TRIES: u32 = 3;
 /// What `kv` may take, in bytes: as on a node without Redis.
 const KV_BYTES: u64 = 64 << 20;
@@ -144,10 +143,12 @@ impl Runner {
             if Instant::now() > until {
                 break;
             }
+            let (faults, late) = self.test(suite, case, until).await;
             tested.push(Tested {
                 name: case.name.clone(),
                 line: case.line,
-                faults: self.test(suite, case, until).await,
+                faults,
+                late,
             });
         }
         Ok(Report {
@@ -157,15 +158,18 @@ impl Runner {
         })
     }
 
-    /// What was not as expected.
-    async fn test(&self, suite: &Suite, case: &Case, until: Instant) -> Vec<Fault> {
+    /// What was not as expected, and whether that may be the machine's fault.
+    async fn test(&self, suite: &Suite, case: &Case, until: Instant) -> (Vec<Fault>, bool) {
         let mut tries = TRIES;
         loop {
             tries -= 1;
             match self.see(suite, case, until).await {
                 Ok(seen) if tries > 0 && seen.error().is_some_and(is_late) => {}
-                Ok(seen) => return compare::faults(case, &seen),
-                Err(fault) => return vec![fault],
+                Ok(seen) => {
+                    let late = seen.error().is_some_and(is_late);
+                    return (compare::faults(case, &seen), late);
+                }
+                Err(fault) => return (vec![fault], Instant::now() > until),
             }
         }
     }
@@ -253,7 +257,7 @@ pub(super) fn too_long() -> String {
 
 /// May it be the machine's fault?
 fn is_late(error: &CallError) -> bool {
-    matches!(error.kind, CallErrorKind::CpuLimit | CallErrorKind::Busy)
+    error.kind == CallErrorKind::Busy
 }
 
 /// An empty store, limits that nobody has used, and no log: what a test says is no event of
