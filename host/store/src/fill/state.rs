@@ -221,8 +221,8 @@ impl State {
             (Phase::Complete(Some(object), _), _) => Poll::Ready(Outcome::Complete(object.clone())),
             (Phase::Failed(error), _) => Poll::Ready(Outcome::Failed(error.clone())),
             (Phase::Uncacheable, _) => Poll::Ready(Outcome::Uncacheable),
-            (_, Some(head)) => Poll::Ready(Outcome::Head(head.clone())),
-            (_, None) => self.wait(seat, cx),
+            (_, Some(head)) if !self.is_withheld(0) => Poll::Ready(Outcome::Head(head.clone())),
+            (_, _) => self.wait(seat, cx),
         }
     }
 
@@ -252,7 +252,13 @@ impl State {
             Phase::Complete(None, _) | Phase::Filling => {}
         }
         let here = seat.next.wrapping_sub(self.first);
-        if let Some(chunk) = self.chunks.get_mut(here) {
+        let taken = seat.taken;
+        let up_to = |chunk: &Chunk| taken + chunk.bytes.len();
+        let end = self.chunks.get(here).map(up_to);
+        if end.is_some_and(|end| self.is_withheld(end)) {
+            return self.wait(at, cx);
+        }
+        if let (Some(chunk), Some(seat)) = (self.chunks.get_mut(here), self.seats.get_mut(at)) {
             let bytes = chunk.bytes.clone();
             seat.next += 1;
             seat.taken += bytes.len();
@@ -266,6 +272,16 @@ impl State {
             Phase::Complete(_, trailers) => Poll::Ready(Ok(Piece::End(trailers.clone()))),
             _ => self.wait(at, cx),
         }
+    }
+
+    /// Whether a body up to `end` has to wait for the object. Who has all of a body of
+    /// announced length takes the response for finished: it would ask again and find
+    /// the fetch still running, neither stored nor, if it came to that, failed.
+    fn is_withheld(&self, end: usize) -> bool {
+        let announced = self.head.as_ref().and_then(|head| head.length);
+        matches!(self.phase, Phase::Filling)
+            && self.storable
+            && announced.is_some_and(|announced| end as u64 >= announced)
     }
 
     fn wait<T>(&mut self, seat: usize, cx: &Context<'_>) -> Poll<T> {
@@ -317,7 +333,7 @@ impl State {
     }
 
     /// Keeps chunks only until the readers of this moment have taken them.
-    pub(super) fn give_up_storing(&mut self) {
+    pub(super) fn give_up_storing(&mut self) -> Wake {
         self.storable = false;
         let end = self.first + self.chunks.len();
         for (number, chunk) in (self.first..end).zip(&mut self.chunks) {
@@ -328,6 +344,7 @@ impl State {
                 .count();
         }
         self.drop_read_chunks();
+        self.wake_readers()
     }
 
     /// Ready when a chunk of a body that is not stored may be added, or nobody reads.

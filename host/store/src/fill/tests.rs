@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -161,6 +162,36 @@ async fn a_body_of_another_length_fails_and_is_not_stored() {
         Some(error.clone())
     );
     assert_eq!(reader.next().await, Err(error));
+}
+
+#[tokio::test]
+async fn nobody_has_all_of_an_announced_body_before_it_is_stored() {
+    for pieces in [&[][..], &["abcd"], &["ab", "cd"]] {
+        let fills = Fills::new(small());
+        let obligation = start(&fills);
+        let mut reader = obligation.reader();
+        let mut writer = obligation.head(Head {
+            length: Some(pieces.concat().len() as u64),
+            ..head()
+        });
+        for piece in pieces {
+            writer.push(Bytes::from_static(piece.as_bytes())).await;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        if pieces.len() == 2 {
+            assert_eq!(
+                reader.next().await,
+                Ok(Piece::Data(Bytes::from_static(b"ab")))
+            );
+        }
+        assert!(reader.poll_next(&mut cx).is_pending(), "{pieces:?}");
+        assert_eq!(reader.poll_head(&mut cx).is_pending(), pieces.is_empty());
+        writer.finish(None, |_| ()).unwrap();
+        assert!(reader.poll_head(&mut cx).is_ready());
+        let rest = read_all(&mut reader).await.unwrap();
+        assert!(pieces.concat().as_bytes().ends_with(&rest));
+        assert_eq!(rest.is_empty(), pieces.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -83,15 +83,13 @@ impl Obligation {
             .is_some_and(|length| length > held.table.limits().max_object);
         let wake = {
             let mut state = held.fill.lock();
-            if too_long {
-                state.give_up_storing();
-            }
-            state.open(head)
+            let given_up = too_long.then(|| state.give_up_storing());
+            (given_up, state.open(head))
         };
         if too_long {
             held.table.unlist(&held.fill);
         }
-        wake.wake();
+        wake.0.into_iter().chain([wake.1]).for_each(Wake::wake);
         Writer(held)
     }
 
@@ -173,8 +171,9 @@ impl Writer {
             *reserved += cost;
             return true;
         }
-        state.give_up_storing();
+        let wake = state.give_up_storing();
         drop(state);
+        wake.wake();
         table.release(std::mem::take(reserved));
         table.unlist(fill);
         false
