@@ -8,6 +8,10 @@ use std::sync::Arc;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use parking_lot::RwLock;
 
+mod plain;
+
+use plain::Plain;
+
 /// The most globs of one list.
 const MAX_GLOBS: usize = 64;
 /// The longest glob, in bytes. Bounds what a compiled one can cost.
@@ -21,6 +25,8 @@ pub struct Globs(Arc<Compiled>);
 
 struct Compiled {
     patterns: Vec<String>,
+    plain: Box<[Plain]>,
+    /// All the others.
     set: GlobSet,
 }
 
@@ -36,7 +42,7 @@ impl Globs {
                 patterns.len()
             ));
         }
-        let mut set = GlobSetBuilder::new();
+        let (mut plain, mut set) = (Vec::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let pattern = pattern.as_ref();
             if pattern.len() > MAX_GLOB_LEN {
@@ -50,16 +56,25 @@ impl Globs {
                 .empty_alternates(true)
                 .build()
                 .map_err(|e| format!("not a glob: {e}"))?;
-            set.add(glob);
+            match Plain::of(pattern) {
+                Some(one) => plain.push(one),
+                None => {
+                    set.add(glob);
+                }
+            }
         }
         let set = set.build().map_err(|e| format!("not a glob: {e}"))?;
-        let patterns = patterns.iter().map(|p| p.as_ref().to_owned()).collect();
-        Ok(Self(Arc::new(Compiled { patterns, set })))
+        Ok(Self(Arc::new(Compiled {
+            patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
+            plain: plain.into(),
+            set,
+        })))
     }
 
     /// Does one of the globs match all of `text`?
     pub fn matches(&self, text: &str) -> bool {
-        self.0.set.is_match(text)
+        let Compiled { plain, set, .. } = &*self.0;
+        plain.iter().any(|plain| plain.matches(text)) || (!set.is_empty() && set.is_match(text))
     }
 
     /// The globs as they were written.

@@ -121,7 +121,8 @@ impl Input {
 
 fn sorted<'a>(head: &'a RequestHead, keep: Keep<'_>) -> Values<'a> {
     match query::sorted(head.query(), keep) {
-        Some(text) => Values::One(Cow::Owned(text.into_bytes())),
+        Some(Cow::Borrowed(text)) => Values::text(text),
+        Some(Cow::Owned(text)) => Values::One(Cow::Owned(text.into_bytes())),
         None => Values::Absent,
     }
 }

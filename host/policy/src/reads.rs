@@ -7,8 +7,8 @@ use std::fmt;
 
 use crate::globs::Globs;
 use crate::input::Values;
+use crate::query;
 use crate::request::RequestHead;
-use crate::{cookie, query};
 
 /// The most reads that are kept of one call; more of them mark it as cut short.
 const MAX_READS: usize = 256;
@@ -149,7 +149,7 @@ impl ReadInput {
                 Values::of(names.map(|name| Cow::Borrowed(name.as_str().as_bytes())))
             }
             Self::Cookie(name) => {
-                let values = cookie::values(head.header("cookie"), name);
+                let values = head.cookie(name);
                 Values::of(values.map(Cow::Borrowed))
             }
             Self::Param(name) => Values::option(head.param(name).map(Cow::Borrowed)),

@@ -6,8 +6,8 @@ use std::hash::Hash;
 use ahash::RandomState;
 
 /// Places of a table; a power of two.
-const PLACES: usize = 256;
-/// The longest text that is kept, in bytes: [`PLACES`] of them are 128 KiB, for each thread.
+const PLACES: usize = 1_024;
+/// The longest text that is kept, in bytes: [`PLACES`] of them are 512 KiB, for each thread.
 const LONGEST: usize = 512;
 
 /// A table in which a new entry takes the place of what stood there.

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::{ACCEPT_LANGUAGE, COOKIE, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::content::Content;
 use crate::device::{self, DeviceClass};
 use crate::{cookie, language, query};
+
+const MOBILE: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");
 
 /// The scheme by which the client reached the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,10 +70,14 @@ impl RequestHead {
 
     /// The values of one header field, one for each field line.
     pub fn header<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.headers
-            .get_all(name)
-            .into_iter()
-            .map(http::HeaderValue::as_bytes)
+        let values = self.headers.get_all(name).into_iter();
+        values.map(HeaderValue::as_bytes)
+    }
+
+    /// The same of a field whose name is known.
+    fn values<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let values = self.headers.get_all(name).into_iter();
+        values.map(HeaderValue::as_bytes)
     }
 
     /// The percent-decoded values of one query parameter, in order.
@@ -80,7 +87,7 @@ impl RequestHead {
 
     /// The values of one cookie, in order.
     pub fn cookie<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        cookie::values(self.header("cookie"), name)
+        cookie::values(self.values(&COOKIE), name)
     }
 
     /// One parameter of the route's path pattern.
@@ -92,15 +99,12 @@ impl RequestHead {
     /// The best of `available` for Accept-Language: RFC 4647 section 3.4. The first of
     /// `available` when nothing fits, and the empty text when it is empty.
     pub fn language<'a, S: AsRef<str>>(&self, available: &'a [S]) -> &'a str {
-        language::lookup(self.header("accept-language"), available)
+        language::lookup(self.values(&ACCEPT_LANGUAGE), available)
     }
 
     /// The class of device that the client says it is.
     pub fn device(&self) -> DeviceClass {
-        device::classify(
-            self.header("sec-ch-ua-mobile").next(),
-            self.header("user-agent").next(),
-        )
+        device::classify(self.values(&MOBILE).next(), self.values(&USER_AGENT).next())
     }
 
     /// Which of `candidates` the header field equals after trimming, ignoring ASCII

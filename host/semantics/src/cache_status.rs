@@ -109,13 +109,19 @@ fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], value: Option<&
     let Some(value) = value else { return };
     out.extend_from_slice(name);
     out.push(b'"');
-    for &byte in value.as_bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => out.push(byte),
+    let mut rest = value.as_bytes();
+    loop {
+        let is_special = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
+        let plain = rest.iter().position(is_special).unwrap_or(rest.len());
+        let (plain, special) = rest.split_at(plain);
+        out.extend_from_slice(plain);
+        match special.split_first() {
+            None => break,
+            Some((byte @ (b'"' | b'\\'), _)) => out.extend_from_slice(&[b'\\', *byte]),
             // Writing into memory cannot fail.
-            _ => drop(write!(out, "%{byte:02X}")),
+            Some((byte, _)) => drop(write!(out, "%{byte:02X}")),
         }
+        rest = special.get(1..).unwrap_or_default();
     }
     out.push(b'"');
 }

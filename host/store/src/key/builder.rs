@@ -152,17 +152,22 @@ impl KeyBuilder {
 /// What stands before the digest of a sealed key.
 pub(super) const SEAL: &str = ":~=";
 
-fn escape(text: &mut String, bytes: &[u8], mark: char, stands_for_itself: fn(u8) -> bool) {
+/// `stands_for_itself` is true of ASCII only.
+fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: impl Fn(u8) -> bool) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     text.reserve(bytes.len());
-    for &byte in bytes {
-        if stands_for_itself(byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push(mark);
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 0xf)]));
-        }
+    loop {
+        let plain = bytes.iter().position(|&byte| !stands_for_itself(byte));
+        let (plain, rest) = bytes.split_at(plain.unwrap_or(bytes.len()));
+        // Being ASCII, it is UTF-8.
+        text.push_str(str::from_utf8(plain).unwrap_or_default());
+        let Some((&byte, rest)) = rest.split_first() else {
+            return;
+        };
+        text.push(mark);
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 0xf)]));
+        bytes = rest;
     }
 }
 
