@@ -81,13 +81,23 @@ impl Process {
 
     /// The CPU time that it has used, all its threads.
     pub fn cpu(&self) -> Duration {
+        self.times(0)
+    }
+
+    /// CPU time that its children have used that have ended. Panics when it has ended.
+    pub fn cpu_of_children(&self) -> Duration {
+        self.times(2)
+    }
+
+    /// Two fields of `/proc/PID/stat`, from so many behind `utime`.
+    fn times(&self, from: usize) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
         let stat = stat.expect("/proc of a running child");
         // Behind the name, which may have spaces: the 14th and 15th field are the 12th and
         // 13th there.
         let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
         let fields = fields.expect("a name in /proc").split_whitespace();
-        let ticks = fields.skip(11).take(2).map(|ticks| {
+        let ticks = fields.skip(11 + from).take(2).map(|ticks| {
             let ticks: u64 = ticks.parse().expect("ticks in /proc");
             ticks
         });

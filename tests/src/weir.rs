@@ -320,6 +320,11 @@ impl Weir {
         self.process.cpu()
     }
 
+    /// The CPU time of the processes that it had started and that have ended.
+    pub fn cpu_of_children(&self) -> Duration {
+        self.process.cpu_of_children()
+    }
+
     /// Resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
         self.process.resident()

@@ -22,6 +22,26 @@ use weir_tests::{Config, Origin, Reply, Scratch, Weir, charity, guests, until, w
 const RELOAD: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
+async fn components_are_compiled_by_processes_of_their_own() {
+    let origin = Origin::start().await;
+    let plain = Config::plain(&origin.url()).start().await;
+    assert_eq!(plain.cpu_of_children(), Duration::ZERO);
+    let node = Config::policy(&origin.url(), &guests().static_site(), "")
+        .start()
+        .await;
+    let first = node.cpu_of_children();
+    assert!(first > Duration::ZERO, "who has compiled the first?");
+    let bytes = std::fs::read(guests().static_site()).expect("the component");
+    node.admin()
+        .put_policy("site", marked(&bytes, "other"))
+        .await;
+    assert!(
+        node.cpu_of_children() > first,
+        "who has compiled the second?"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_charity_policys_lifetimes_and_namespaces() {
     let origin = charity::origin().await;
     let node = charity::config(&origin).start().await;
@@ -40,12 +60,8 @@ async fn the_charity_policys_lifetimes_and_namespaces() {
     ] {
         let miss = node.get_with(path, headers).await;
         assert!(miss.cache().stored, "{path}: {miss:?}");
-        // The client has the last byte before the object is stored.
-        let hit = until("a hit", async || {
-            let answer = node.get_with(path, headers).await;
-            answer.is_hit().then_some(answer)
-        })
-        .await;
+        let hit = node.get_with(path, headers).await;
+        assert!(hit.is_hit(), "{path}: {hit:?}");
         let status = hit.cache();
         assert!(status.details("charity@"), "{path}: {status:?}");
         let ttl = status.ttl.expect("a ttl");

@@ -51,7 +51,7 @@ impl CompiledCache {
         hash: &blake3::Hash,
         compiling: &Compiling,
     ) -> wasmtime::Result<Component> {
-        let compile = || compiling.run(|| Component::from_binary(engine, bytes));
+        let compile = || compiling.component(engine, bytes);
         if let Err(reason) = self.trust() {
             tracing::warn!("compiled policies are not kept: {reason}");
             return compile();

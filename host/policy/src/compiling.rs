@@ -1,28 +1,65 @@
-//! Compiling off the data path: seconds of work for a large component, on threads that
-//! take what the requests leave.
+//! Compiling off the data path: seconds of work for a large component, on what the requests
+//! leave of the processor.
+//!
+//! A node has it done by a process of its own: all threads of one process share its address
+//! space, and a compiler that takes and gives back memory all the time has each of them wait.
 
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use wasmtime::Engine;
+use wasmtime::component::Component;
 
-/// The lowest priority that there is: beside a thread that serves, about one part in
-/// seventy.
-const NICE: i32 = 19;
+use crate::compiler::{Code, Compiler, Failure, lower_priority};
 
-/// Threads that compile, one component at a time. They are made when the first one comes.
+/// Compiles one component at a time. Threads are made when the first one comes.
 #[derive(Debug, Default)]
 pub(crate) struct Compiling {
     pool: Mutex<Option<ThreadPool>>,
+    compiler: Option<Compiler>,
 }
 
 impl Compiling {
-    /// Does the work of a compiler, which may divide it by rayon. Blocks.
+    /// `compiler` is the process that does it; absent: this one.
+    pub(crate) fn new(compiler: Option<Compiler>) -> Self {
+        Self {
+            compiler,
+            ..Self::default()
+        }
+    }
+
+    /// Compiles a component. Blocks.
+    ///
+    /// # Errors
+    /// wasmtime's, when it does not compile; and when the process that was to compile it died.
+    pub(crate) fn component(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        self.run(|| {
+            let here = |why: &dyn std::fmt::Display| {
+                tracing::warn!("a policy is compiled within the node, which slows requests: {why}");
+                Component::from_binary(engine, bytes)
+            };
+            let Some(compiler) = &self.compiler else {
+                return Component::from_binary(engine, bytes);
+            };
+            match compiler.compile(bytes) {
+                // An engine of other options, where the address space is short.
+                Ok(code) => map(engine, &code).or_else(|error| here(&error)),
+                Err(Failure::Start(error)) => here(&error),
+                Err(Failure::Refused(text) | Failure::Died(text)) => {
+                    Err(wasmtime::Error::msg(text))
+                }
+            }
+        })
+    }
+
+    /// Does the work on the threads for it, which have the lowest priority; it may divide it by
+    /// rayon.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let mut pool = self.pool.lock();
         if pool.is_none() {
             let made = ThreadPoolBuilder::new()
                 .thread_name(|_| "weir-compile".to_owned())
                 .start_handler(|_| {
-                    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+                    if let Err(error) = lower_priority() {
                         tracing::warn!(%error, "policies are compiled at the priority of requests");
                     }
                 })
@@ -39,11 +76,25 @@ impl Compiling {
     }
 }
 
+#[expect(
+    unsafe_code,
+    reason = "wasmtime cannot verify compiled code: whoever made it is trusted like this program"
+)]
+fn map(engine: &Engine, code: &Code) -> wasmtime::Result<Component> {
+    // SAFETY: this very program wrote `code` with wasmtime's compiler and has ended; nobody
+    // else can reach the memory that it wrote to. wasmtime tests that the engine's version and
+    // options are those it was made for.
+    unsafe { Component::deserialize_file(engine, code.path()) }
+}
+
 #[cfg(test)]
 mod tests {
     use rayon::prelude::*;
 
     use super::*;
+    use crate::compiler::NICE;
+
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     #[test]
     fn all_of_the_work_is_done_at_the_lowest_priority() {
@@ -59,5 +110,38 @@ mod tests {
         let expected = (NICE, Some("weir-compile".to_owned()));
         assert!(inner.iter().chain([&outer]).all(|part| *part == expected));
         assert_ne!(here(), expected, "who waits for it keeps its own");
+    }
+
+    /// `script` in place of the compiler.
+    fn by(script: &str) -> wasmtime::Result<Component> {
+        let compiler = Compiler::new("/bin/sh", ["-c", script]);
+        Compiling::new(Some(compiler)).component(&Engine::default(), EMPTY)
+    }
+
+    #[test]
+    fn a_compiler_that_cannot_start_is_done_without() {
+        let compiler = Compiler::new("/nonexistent", [""; 0]);
+        let compiling = Compiling::new(Some(compiler));
+        compiling.component(&Engine::default(), EMPTY).unwrap();
+    }
+
+    #[test]
+    fn what_a_compiler_says_against_a_component_is_the_error() {
+        let error = by("cat >/dev/null; printf 'no such type'; exit 3").unwrap_err();
+        assert_eq!(error.to_string(), "no such type");
+    }
+
+    #[test]
+    fn a_compiler_that_dies_is_named_and_not_done_without() {
+        for script in ["kill -9 $$", "cat >/dev/null; kill -9 $$"] {
+            let error = by(script).unwrap_err().to_string();
+            assert!(error.contains("signal: 9"), "{error}");
+            assert!(error.contains("memory"), "{error}");
+        }
+    }
+
+    #[test]
+    fn code_for_another_engine_is_not_used() {
+        by("cat >/dev/null; printf 'code'").unwrap();
     }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
+use crate::compiler::Compiler;
 use crate::compiling::Compiling;
 use crate::lane::Lane;
 use crate::ticker::{Running, Ticker};
@@ -16,6 +17,8 @@ use crate::ticker::{Running, Ticker};
 pub struct EngineOptions {
     /// Where compiled code is kept; absent: compiled anew each time.
     pub cache_dir: Option<PathBuf>,
+    /// What compiles; absent: threads of this process, which slow the others.
+    pub compiler: Option<Compiler>,
     /// How finely CPU limits are measured; and a guest that computes for longer than two of it
     /// goes on aside, on a thread that serves no requests. Default 1 ms, at least that.
     pub tick: Duration,
@@ -25,6 +28,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            compiler: None,
             tick: Duration::from_millis(1),
         }
     }
@@ -55,6 +59,11 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
+/// What of an instance's memory, and of a table, stays in place for the next one, in bytes. To
+/// give it back is to stop all threads for a moment, and a guest that traps on each call
+/// would have that done each time.
+const KEPT_MEMORY: usize = 512 * 1024;
+const KEPT_TABLE: usize = 64 * 1024;
 /// Stack of a guest, in bytes; its own part is 512 KiB.
 const ASYNC_STACK: usize = 1024 * 1024;
 
@@ -75,10 +84,21 @@ fn config(pooling: bool) -> Config {
             .max_tables_per_module(8)
             .max_core_instance_size(4 * 1024 * 1024)
             .max_component_instance_size(4 * 1024 * 1024)
-            .table_elements(TABLE_ELEMENTS);
+            .table_elements(TABLE_ELEMENTS)
+            .linear_memory_keep_resident(KEPT_MEMORY)
+            .table_keep_resident(KEPT_TABLE)
+            .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(pool);
     }
     config
+}
+
+/// The same for all that compile and run policies on this machine.
+pub(crate) fn wasmtime_engine() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config(true)).or_else(|error| {
+        tracing::info!("no pool of instances, they are made on demand: {error:#}");
+        wasmtime::Engine::new(&config(false))
+    })
 }
 
 impl Engine {
@@ -88,12 +108,7 @@ impl Engine {
     /// # Errors
     /// When wasmtime does not support the machine, or no thread can be made.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let wasmtime = wasmtime::Engine::new(&config(true))
-            .or_else(|error| {
-                tracing::info!("no pool of instances, they are made on demand: {error:#}");
-                wasmtime::Engine::new(&config(false))
-            })
-            .map_err(|error| EngineError(format!("{error:#}")))?;
+        let wasmtime = wasmtime_engine().map_err(|error| EngineError(format!("{error:#}")))?;
         let tick = options.tick.max(Duration::from_millis(1));
         let counted = wasmtime.clone();
         let ticker = Ticker::start(tick, move || counted.increment_epoch())
@@ -106,7 +121,7 @@ impl Engine {
         Ok(Self(Arc::new(EngineInner {
             wasmtime,
             cache,
-            compiling: Compiling::default(),
+            compiling: Compiling::new(options.compiler),
             lane,
             tick,
             ticker,

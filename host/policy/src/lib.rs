@@ -13,6 +13,7 @@ mod bindings;
 mod bounds;
 mod capabilities;
 mod compiled_cache;
+mod compiler;
 mod compiling;
 mod content;
 mod cookie;
@@ -54,6 +55,7 @@ pub use capabilities::{
     CAPABILITIES, Grants, HostServices, Kv, KvError, LogLevel, LogSink, RateLimit, RateVerdict,
     TracingLog,
 };
+pub use compiler::{Compiler, compile_component};
 pub use content::Content;
 pub use decision::{
     Adjustment, Decision, DoNotStore, Lifetime, Lookup, Pass, Reply, ResponseInfo, Selector, Target,

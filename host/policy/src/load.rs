@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{Component, HasSelf, Linker};
+use bytes::Bytes;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use crate::about::About;
 use crate::bindings::{clock, http, kv, log, rate_limit};
@@ -48,7 +49,7 @@ impl Engine {
     pub async fn load(
         &self,
         spec: PolicySpec,
-        component: &[u8],
+        component: Bytes,
         services: HostServices,
     ) -> Result<Policy, LoadError> {
         let policy = spec.name.clone();
@@ -59,26 +60,22 @@ impl Engine {
     async fn try_load(
         &self,
         spec: PolicySpec,
-        bytes: &[u8],
+        bytes: Bytes,
         services: HostServices,
     ) -> Result<Policy, LoadCause> {
         check_spec(&spec)?;
-        check_format(bytes)?;
-        let (engine, owned) = (self.0.clone(), bytes.to_vec());
-        let compiled = tokio::task::spawn_blocking(move || {
-            let hash = blake3::hash(&owned);
-            let component = compile(&engine, &owned, &hash)?;
-            Ok((component, About::read(&owned), hash))
-        });
-        let (component, about, hash) = compiled
+        check_format(&bytes)?;
+        let (engine, grants) = (self.clone(), spec.grants);
+        let made = tokio::task::spawn_blocking(move || Made::of(&engine, &bytes, grants));
+        let Made {
+            pre,
+            indices,
+            waits,
+            about,
+            hash,
+        } = made
             .await
             .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
-        let waits = check_imports(self, &component, spec.grants)?;
-        let indices = find_hooks(self, &component)?;
-        let pre = linker(self, spec.grants, &component)
-            .and_then(|linker| linker.instantiate_pre(&component))
-            .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
-        check_hook_types(self, &component)?;
         let shared = Arc::new(Shared {
             name: spec.name,
             hash: hash.to_hex().to_string(),
@@ -154,6 +151,40 @@ impl Policy {
     }
 }
 
+/// What a component is made into, before an instance runs.
+struct Made {
+    pre: InstancePre<State>,
+    indices: HookIndices,
+    /// One of its imports can wait.
+    waits: bool,
+    about: About,
+    hash: blake3::Hash,
+}
+
+impl Made {
+    /// Blocks for as long as that takes, with all that takes long at the lowest priority.
+    fn of(engine: &Engine, bytes: &[u8], grants: Grants) -> Result<Self, LoadCause> {
+        let compiling = &engine.0.compiling;
+        let (about, hash) = compiling.run(|| (About::read(bytes), blake3::hash(bytes)));
+        let component = compile(&engine.0, bytes, &hash)?;
+        compiling.run(|| {
+            let waits = check_imports(engine, &component, grants)?;
+            let indices = find_hooks(engine, &component)?;
+            let pre = linker(engine, grants, &component)
+                .and_then(|linker| linker.instantiate_pre(&component))
+                .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
+            check_hook_types(engine, &component)?;
+            Ok(Self {
+                pre,
+                indices,
+                waits,
+                about,
+                hash,
+            })
+        })
+    }
+}
+
 /// What `configure` is given.
 fn text(config: &serde_json::Value) -> String {
     match config {
@@ -214,9 +245,7 @@ fn compile(
 ) -> Result<Component, LoadCause> {
     match &engine.cache {
         Some(cache) => cache.component(&engine.wasmtime, bytes, hash, &engine.compiling),
-        None => engine
-            .compiling
-            .run(|| Component::from_binary(&engine.wasmtime, bytes)),
+        None => engine.compiling.component(&engine.wasmtime, bytes),
     }
     .map_err(|error| LoadCause::Compile(format!("{error:#}")))
 }

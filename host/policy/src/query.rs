@@ -42,6 +42,9 @@ pub(crate) fn names(query: &str) -> Vec<String> {
         .collect()
 }
 
+/// The decoded name, and the whole text as it was sent.
+type Parameter<'q> = (Cow<'q, [u8]>, &'q str);
+
 /// Which parameters [`sorted`] keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Keep<'a> {
@@ -65,7 +68,7 @@ impl Keep<'_> {
 pub(crate) fn sorted<'q>(query: Option<&'q str>, keep: Keep<'_>) -> Option<Cow<'q, str>> {
     let query = query?;
     let mut total = 0_usize;
-    let mut kept: SmallVec<[(Cow<'q, [u8]>, &'q str); 8]> = segments(query)
+    let mut kept: SmallVec<[Parameter<'q>; 8]> = segments(query)
         .inspect(|_| total += 1)
         .filter_map(|(segment, name, _)| {
             let decoded = percent_decode(name);

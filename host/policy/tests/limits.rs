@@ -33,7 +33,9 @@ async fn refusal(change: impl FnOnce(&mut weir_policy::PolicySpec), component: &
     let mut spec = spec();
     change(&mut spec);
     let node = std::sync::Arc::new(Node::default());
-    let loaded = engine.load(spec, component, services(&node)).await;
+    let loaded = engine
+        .load(spec, component.to_vec().into(), services(&node))
+        .await;
     loaded.expect_err("refused").cause
 }
 
@@ -237,7 +239,10 @@ async fn compiled_code_is_kept_on_disk() {
     let node = std::sync::Arc::new(Node::default());
     for _ in 0..2 {
         let engine = Engine::new(options.clone()).unwrap();
-        let policy = engine.load(spec(), &GUEST, services(&node)).await.unwrap();
+        let policy = engine
+            .load(spec(), GUEST.to_vec().into(), services(&node))
+            .await
+            .unwrap();
         drop(engine);
         assert_eq!(reason(&policy, "/pass").await, "not mine");
         // The policy keeps the clock of its engine alive.

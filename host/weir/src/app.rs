@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{Mutex, MutexGuard, Notify};
-use weir_policy::{Engine, EngineOptions};
+use weir_policy::{Compiler, Engine, EngineOptions};
 use weir_proxy::{Node, Parts, Upstream};
 use weir_store::kv::KvStore;
 use weir_store::published::Published;
@@ -18,6 +18,7 @@ use weir_store::rate_limit::RateLimiter;
 use weir_store::roster::{LiveNodes, Roster};
 use weir_store::{Clock, MemoryTier};
 
+use crate::COMPILE;
 use crate::audit::Audit;
 use crate::capabilities::services;
 use crate::certificates::Certificates;
@@ -129,6 +130,10 @@ impl App {
         let limiter = Arc::new(limiter);
         let engine = Engine::new(EngineOptions {
             cache_dir: tiers::data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
+            compiler: match purpose {
+                Purpose::Serve => Some(Compiler::this_program([COMPILE])),
+                Purpose::Check | Purpose::Explain => None,
+            },
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;

@@ -63,6 +63,9 @@ enum Command {
     /// Write, build and test policies.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Compile a component from standard input to standard output: what a node starts.
+    #[command(name = COMPILE, hide = true)]
+    Compile,
     /// Print every key of the configuration, with type, default and meaning, as Markdown.
     Reference,
     /// Invalidate objects through a node's admin API.
@@ -89,6 +92,9 @@ enum Command {
     /// some failed.
     Warm(warm::WarmArgs),
 }
+
+/// The command by which a node has a component compiled.
+const COMPILE: &str = "compile-component";
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
@@ -149,6 +155,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Plugin(PluginCommand::Test(args)) => plugin::test(&args),
+        Command::Compile => {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            Ok(weir_policy::compile_component(input, output)?)
+        }
         Command::Reference => {
             print!("{}", config::reference());
             Ok(ExitCode::SUCCESS)

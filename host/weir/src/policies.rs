@@ -197,7 +197,7 @@ impl Loader {
         services: HostServices,
     ) -> anyhow::Result<Version> {
         let spec = settings::policy(name, config);
-        let policy = self.engine.load(spec, &bytes, services).await?;
+        let policy = self.engine.load(spec, bytes.clone(), services).await?;
         if self.tests {
             cases::test(&policy, &bytes, config.cases.as_deref()).await?;
         }
@@ -268,7 +268,7 @@ impl Policies {
         upload: Upload,
     ) -> anyhow::Result<()> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
-        let (content, contents) = upload.named();
+        let (content, contents) = upload.named().await;
         let entered = entry.enter(loader, name, &content, &contents).await;
         if let Err(error) = &entered {
             entry.last_error = Some(format!("{error:#}"));

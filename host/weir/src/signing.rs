@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
 use ring::signature::{ED25519, ED25519_PUBLIC_KEY_LEN, Ed25519KeyPair, UnparsedPublicKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
@@ -104,6 +105,13 @@ pub(crate) fn verify(
 /// What a component is known by.
 pub(crate) fn hash(component: &[u8]) -> String {
     blake3::hash(component).to_hex().to_string()
+}
+
+/// The same, off this thread: of a large one it takes as long as hundreds of requests.
+pub(crate) async fn hash_of(component: &Bytes) -> String {
+    let bytes = component.clone();
+    let hashed = tokio::task::spawn_blocking(move || hash(&bytes)).await;
+    hashed.unwrap_or_else(|_| hash(component))
 }
 
 fn message(policy: &str, hash: &str) -> Vec<u8> {

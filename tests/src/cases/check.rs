@@ -176,8 +176,6 @@ impl Done<'_> {
         };
         let mut expected: Vec<&str> = step.says.iter().map(String::as_str).collect();
         match step.from {
-            // It may have joined a fetch whose last byte is just being put away.
-            Source::Cache if value("collapsed").is_some() => {}
             Source::Cache => expected.extend(["hit", "!fwd"]),
             Source::Origin | Source::Validated | Source::Fallback => {
                 expected.extend(["!hit", "fwd=*"]);

@@ -18,7 +18,7 @@ fn spec() -> PolicySpec {
 async fn refusal_of(spec: PolicySpec, bytes: &[u8]) -> String {
     let engine = Engine::new(EngineOptions::default()).unwrap();
     let error = engine
-        .load(spec, bytes, TestNode::services())
+        .load(spec, bytes.to_vec().into(), TestNode::services())
         .await
         .expect_err("refused");
     let text = error.to_string();

@@ -141,7 +141,7 @@ pub(crate) async fn load(
     change(&mut spec);
     let node = Arc::new(Node::default());
     let policy = engine
-        .load(spec, component, services(&node))
+        .load(spec, component.to_vec().into(), services(&node))
         .await
         .expect("the policy loads");
     (policy, node)

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
 use weir_policy::{Engine, EngineOptions, Policy, custom_sections};
 
 use crate::run::runtime;
@@ -92,7 +93,9 @@ pub(crate) fn report_of(component: &[u8], suite: Suite) -> anyhow::Result<Report
     runtime(1)?.block_on(async {
         let engine = Engine::new(EngineOptions::default());
         let engine = engine.context("the WebAssembly engine cannot be started")?;
-        let loaded = engine.load(spec, component, run::fresh()).await;
+        let loaded = engine
+            .load(spec, Bytes::copy_from_slice(component), run::fresh())
+            .await;
         let policy = loaded.map_err(|error| anyhow::anyhow!("{}", error.cause))?;
         Runner::new(policy)?.run(Arc::new(suite)).await
     })

@@ -91,9 +91,9 @@ pub(crate) fn short(hash: &str) -> &str {
 
 impl Upload {
     /// As a release would name it.
-    pub(super) fn named(self) -> (Content, Contents) {
+    pub(super) async fn named(self) -> (Content, Contents) {
         let content = Content {
-            hash: signing::hash(&self.bytes),
+            hash: signing::hash_of(&self.bytes).await,
             bytes: self.bytes.len(),
             signature: self.signature,
         };
@@ -124,7 +124,7 @@ impl Loader {
         let bytes =
             bytes.with_context(|| format!("the component of version {version} is not at hand"))?;
         ensure!(
-            signing::hash(&bytes) == content.hash,
+            signing::hash_of(&bytes).await == content.hash,
             "the component of version {version} has come damaged"
         );
         let mut version = self.load(name, config, bytes, Source::Deployed).await?;

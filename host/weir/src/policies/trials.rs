@@ -78,7 +78,7 @@ impl Policies {
     ) -> anyhow::Result<String> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
         let bytes = upload.bytes.clone();
-        let (content, _) = upload.named();
+        let (content, _) = upload.named().await;
         entry.admit(loader, name, &content)?;
         if let Some(known) = entry.known_as(&bytes) {
             return Ok(known);

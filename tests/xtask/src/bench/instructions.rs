@@ -32,23 +32,43 @@ const HITS: usize = 10_000;
 /// Counts, prints, and compares where there is something to compare with.
 pub(super) fn run(dir: &Path, against: Option<&Path>) -> Result<()> {
     install::tools(TOOLS)?;
-    let here = count(dir, "here", &run::node_as_shipped()?)?;
-    println!("instructions of a hit: {here}");
+    let shipped = run::node_as_shipped()?;
+    let more = |this: u64, than: u64| (this as f64 / than as f64 - 1.0) * 100.0;
+    let plain = count(dir, "plain", &shipped, None)?;
+    println!("instructions of a hit: {plain}");
+    let policy = count(dir, "policy", &shipped, Some("static-site"))?;
+    println!(
+        "through static-site: {policy}, {:+.1} %",
+        more(policy, plain)
+    );
     if let Some(program) = against {
-        let there = count(dir, "there", program)?;
-        let change = (here as f64 / there as f64 - 1.0) * 100.0;
-        println!("in {}: {there}; here {change:+.1} %", program.display());
+        println!("in {}:", program.display());
+        let there = count(dir, "plain-there", program, None)?;
+        println!(
+            "instructions of a hit: {there}; here {:+.1} %",
+            more(plain, there)
+        );
+        let there = count(dir, "policy-there", program, Some("static-site"))?;
+        println!(
+            "through static-site: {there}; here {:+.1} %",
+            more(policy, there)
+        );
     }
     Ok(())
 }
 
-fn count(dir: &Path, name: &'static str, program: &Path) -> Result<u64> {
+/// In `program`, of hits that a policy decides or that none does.
+fn count(dir: &Path, name: &'static str, program: &Path, policy: Option<&str>) -> Result<u64> {
     let dir = dir.join(name);
     std::fs::create_dir_all(&dir)?;
     let origin = Origin::start()?;
     let port = free_port()?;
     let config = dir.join("weir.toml");
-    std::fs::write(&config, weir::plain(port, origin.port())?)?;
+    let text = match policy {
+        Some(policy) => weir::with(program, port, origin.port(), policy)?,
+        None => weir::plain(port, origin.port())?,
+    };
+    std::fs::write(&config, text)?;
     let counts = dir.join("counts");
     let words = [
         "--tool=callgrind",

@@ -23,16 +23,10 @@ pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Ser
     });
     std::fs::create_dir_all(&dir)?;
     let port = free_port()?;
-    let mut text = plain(port, origin)?;
-    if let Some(policy) = policy {
-        let component = build(&program, policy)?;
-        text.push_str(&format!(
-            "policy = \"{policy}\"\n\
-             [policies.{policy}]\ncomponent = {:?}\nnamespaces = [\"site\"]\n\
-             config = {{ variants = [\"device\"] }}\n",
-            component.display().to_string()
-        ));
-    }
+    let text = match policy {
+        Some(policy) => with(&program, port, origin, policy)?,
+        None => plain(port, origin)?,
+    };
     let config = dir.join("weir.toml");
     std::fs::write(&config, text)?;
     let version = run::answer(&program, &["--version"]).unwrap_or_default();
@@ -49,6 +43,18 @@ pub(super) fn plain(port: u16, origin: u16) -> Result<String> {
          [memory]\ncapacity = \"256MiB\"\n\
          [upstreams.origin]\nservers = [\"http://127.0.0.1:{origin}\"]\n\
          [[routes]]\npath = \"/{{*rest}}\"\nupstream = \"origin\"\n"
+    ))
+}
+
+/// The configuration with a policy of `plugins/`, which `program` builds.
+pub(super) fn with(program: &Path, port: u16, origin: u16, policy: &str) -> Result<String> {
+    let component = build(program, policy)?;
+    Ok(format!(
+        "{}policy = \"{policy}\"\n\
+         [policies.{policy}]\ncomponent = {:?}\nnamespaces = [\"site\"]\n\
+         config = {{ variants = [\"device\"] }}\n",
+        plain(port, origin)?,
+        component.display().to_string()
     ))
 }
 

@@ -1,0 +1,160 @@
+//! The process that compiles components for a node: this program, started anew.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+
+use crate::engine;
+
+/// The lowest priority that there is: beside a thread that serves, about one part in
+/// seventy.
+pub(crate) const NICE: i32 = 19;
+/// A component larger than this, in bytes, takes seconds, for which it gets only what nobody
+/// else wants: a thread that serves waits for a slice of the lowest priority, a millisecond or
+/// two. Others are done sooner than a busy node would let them begin.
+const LARGE: usize = 1024 * 1024;
+/// The exit status that says: what it wrote is no code, but what is wrong with the component.
+const REFUSED: u8 = 3;
+/// The longest text of that, in bytes.
+const LONGEST_TEXT: u64 = 64 * 1024;
+
+/// A program that does [`compile_component`] with its standard input and output.
+#[derive(Debug, Clone)]
+pub struct Compiler {
+    program: PathBuf,
+    args: Vec<OsString>,
+}
+
+/// What a compiler wrote, in memory that this process alone can reach.
+#[derive(Debug)]
+pub(crate) struct Code(File);
+
+/// Why there is no code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The program cannot be started.
+    Start(String),
+    /// The component is wrong: what wasmtime says.
+    Refused(String),
+    /// It ended without an answer.
+    Died(String),
+}
+
+impl Compiler {
+    /// `program`, started with `args`. Its answers are trusted like this program itself.
+    pub fn new(
+        program: impl AsRef<Path>,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: args.into_iter().map(|it| it.as_ref().to_owned()).collect(),
+        }
+    }
+
+    /// The program that is running, whatever has become of its file since it was started.
+    pub fn this_program(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        Self::new("/proc/self/exe", args)
+    }
+
+    /// Blocks until it has answered.
+    pub(crate) fn compile(&self, component: &[u8]) -> Result<Code, Failure> {
+        let start = |error: io::Error| {
+            Failure::Start(format!(
+                "{} does not start: {error}",
+                self.program.display()
+            ))
+        };
+        // Written by the one and mapped by the other, with no copy through this process.
+        let code = memfd_create("weir-compiled", MemfdFlags::CLOEXEC)
+            .map_err(|error| start(error.into()))?;
+        let code = File::from(code);
+        let output = code.try_clone().map_err(start)?;
+        let mut child = Command::new(&self.program)
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(output)
+            // It ends soon: what it would give back meanwhile it takes again at once.
+            .env("MIMALLOC_PURGE_DELAY", "-1")
+            .spawn()
+            .map_err(start)?;
+        // One that ends before it has read all is told by its status. What is written here is
+        // closed with it, which tells the process that it has all.
+        if let Some(mut input) = child.stdin.take() {
+            drop(input.write_all(component));
+        }
+        let died = |what: &dyn fmt::Display| {
+            Failure::Died(format!(
+                "the process that compiles it ended without an answer ({what}): has it enough memory?"
+            ))
+        };
+        let status = child.wait().map_err(|error| died(&error))?;
+        if status.success() {
+            Ok(Code(code))
+        } else if status.code() == Some(REFUSED.into()) {
+            let text = text(code).map_err(|error| died(&error))?;
+            Err(Failure::Refused(text))
+        } else {
+            Err(died(&status))
+        }
+    }
+}
+
+impl Code {
+    /// Where to open it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+    }
+}
+
+fn text(mut written: File) -> io::Result<String> {
+    let mut text = Vec::new();
+    written.rewind()?;
+    written.take(LONGEST_TEXT).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Compiles the component that `input` holds and writes what became of it to `output`, at the
+/// lowest priority, and no longer than the process that asked for it lives. For the process that
+/// a [`Compiler`] starts, which is to end with the status that this returns.
+///
+/// # Errors
+/// When reading or writing fails.
+pub fn compile_component(mut input: impl Read, mut output: impl Write) -> io::Result<ExitCode> {
+    // Without the two it takes more from the requests, or is of no use to anybody.
+    let _ = lower_priority();
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let mut component = Vec::new();
+    input.read_to_end(&mut component)?;
+    if component.len() > LARGE {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let lowest = ThreadPriority::Min;
+        let _ = set_thread_priority_and_policy(thread_native_id(), lowest, idle);
+    }
+    let compiled =
+        engine::wasmtime_engine().and_then(|engine| engine.precompile_component(&component));
+    let (answer, status) = match compiled {
+        Ok(code) => (code, ExitCode::SUCCESS),
+        Err(error) => (format!("{error:#}").into_bytes(), REFUSED.into()),
+    };
+    output.write_all(&answer)?;
+    output.flush()?;
+    Ok(status)
+}
+
+/// Of this thread, and of those that it starts.
+pub(crate) fn lower_priority() -> rustix::io::Result<()> {
+    rustix::process::setpriority_process(None, NICE)
+}
