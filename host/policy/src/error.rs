@@ -62,6 +62,16 @@ pub enum LoadCause {
         "the component does not fit this host: {0}. Build it against the package weir:policy@1.0.0"
     )]
     Mismatch(String),
+    /// The component is of a newer contract, and does not fit this host.
+    #[error(
+        "the component is built against weir:policy@{version}, which is newer than the 1.0.0 of this host: update Weir here, or build the component against 1.0.0. What does not fit: {cause}"
+    )]
+    Newer {
+        /// The newest version that it names.
+        version: String,
+        /// Why it does not do without.
+        cause: Box<LoadCause>,
+    },
     /// `configure` failed or refused.
     #[error("configure: {0}")]
     Configure(String),

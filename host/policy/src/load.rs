@@ -19,6 +19,8 @@ use crate::stats::{Hook, PolicyStats};
 
 /// The package of the contract.
 const PACKAGE: &str = "weir:policy@1.0.0";
+/// Its version.
+const VERSION: [u64; 3] = [1, 0, 0];
 /// The interface that a policy exports.
 const HOOKS: &str = "weir:policy/hooks@1.0.0";
 
@@ -168,12 +170,8 @@ impl Made {
         let (about, hash) = compiling.run(|| (About::read(bytes), blake3::hash(bytes)));
         let component = compile(&engine.0, bytes, &hash)?;
         compiling.run(|| {
-            let waits = check_imports(engine, &component, grants)?;
-            let indices = find_hooks(engine, &component)?;
-            let pre = linker(engine, grants, &component)
-                .and_then(|linker| linker.instantiate_pre(&component))
-                .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
-            check_hook_types(engine, &component)?;
+            let (pre, indices, waits) = inspect(engine, &component, grants)
+                .map_err(|cause| or_newer(engine, &component, cause))?;
             Ok(Self {
                 pre,
                 indices,
@@ -183,6 +181,51 @@ impl Made {
             })
         })
     }
+}
+
+/// Tests what the component imports and exports, and links it. Says whether it can wait.
+fn inspect(
+    engine: &Engine,
+    component: &Component,
+    grants: Grants,
+) -> Result<(InstancePre<State>, HookIndices, bool), LoadCause> {
+    let waits = check_imports(engine, component, grants)?;
+    let indices = find_hooks(engine, component)?;
+    let pre = linker(engine, grants, component)
+        .and_then(|linker| linker.instantiate_pre(component))
+        .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
+    check_hook_types(engine, component)?;
+    Ok((pre, indices, waits))
+}
+
+/// A component that does not fit and is of a newer contract needs a newer host.
+fn or_newer(engine: &Engine, component: &Component, cause: LoadCause) -> LoadCause {
+    let of_contract = matches!(
+        cause,
+        LoadCause::Export(_) | LoadCause::UnknownImports { .. } | LoadCause::Mismatch(_)
+    );
+    match newest_contract(engine, component) {
+        Some((numbers, version)) if of_contract && numbers.as_slice() > &VERSION => {
+            LoadCause::Newer {
+                version,
+                cause: Box::new(cause),
+            }
+        }
+        _ => cause,
+    }
+}
+
+/// The newest version of the contract that the component names.
+fn newest_contract(engine: &Engine, component: &Component) -> Option<(Vec<u64>, String)> {
+    let (engine, ty) = (&engine.0.wasmtime, component.component_type());
+    let imports = ty.imports(engine).map(|(name, _)| name);
+    let exports = ty.exports(engine).map(|(name, _)| name);
+    let version = |name: &str| {
+        let (_, version) = name.strip_prefix("weir:policy/")?.split_once('@')?;
+        let numbers = version.split('.').map(str::parse).collect::<Result<_, _>>();
+        Some((numbers.ok()?, version.to_owned()))
+    };
+    imports.chain(exports).filter_map(version).max()
 }
 
 /// What `configure` is given.

@@ -137,6 +137,29 @@ async fn imports_are_judged_by_name() {
 }
 
 #[tokio::test]
+async fn what_needs_a_newer_host_says_so() {
+    for (import, version) in [
+        ("weir:policy/fetch@1.2.0", "1.9.0"),
+        ("weir:policy/fetch@1.10.0", "1.10.0"),
+        ("weir:policy/fetch@2.0.0", "2.0.0"),
+    ] {
+        let text = refusal_of_text(&format!(
+            r#"(component (import "weir:policy/fly@1.9.0" (instance)) (import "{import}" (instance)))"#
+        ))
+        .await;
+        let newer = format!("against weir:policy@{version}, ");
+        assert!(
+            text.contains(&newer) && text.contains("update Weir"),
+            "{text}"
+        );
+        assert!(text.contains(import), "{text}");
+    }
+    let text =
+        refusal_of_text(r#"(component (import "weir:policy/fetch@1.0.0" (instance)))"#).await;
+    assert!(!text.contains("update Weir"), "{text}");
+}
+
+#[tokio::test]
 async fn specifications_out_of_bounds_are_refused() {
     for namespace in ["", "User", "-a", "a:b", &"a".repeat(65)] {
         let mut spec = spec();
