@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, PoolingAllocationConfig};
+use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
@@ -59,11 +59,6 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
-/// What of an instance's memory, and of a table, stays in place for the next one, in bytes. To
-/// give it back is to stop all threads for a moment, and a guest that traps on each call
-/// would have that done each time.
-const KEPT_MEMORY: usize = 512 * 1024;
-const KEPT_TABLE: usize = 64 * 1024;
 /// Stack of a guest, in bytes; its own part is 512 KiB.
 const ASYNC_STACK: usize = 1024 * 1024;
 
@@ -84,10 +79,7 @@ fn config(pooling: bool) -> Config {
             .max_tables_per_module(8)
             .max_core_instance_size(4 * 1024 * 1024)
             .max_component_instance_size(4 * 1024 * 1024)
-            .table_elements(TABLE_ELEMENTS)
-            .linear_memory_keep_resident(KEPT_MEMORY)
-            .table_keep_resident(KEPT_TABLE)
-            .pagemap_scan(Enabled::Auto);
+            .table_elements(TABLE_ELEMENTS);
         config.allocation_strategy(pool);
     }
     config
