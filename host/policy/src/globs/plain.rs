@@ -1,5 +1,4 @@
-//! The globs that most policies write. A comparison answers them, where an automaton would
-//! cost a tenth of a hit.
+//! The globs that most policies write. A comparison answers them, for less than an automaton.
 
 /// What may stand for something else in a glob.
 const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\', '!'];
