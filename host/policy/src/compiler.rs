@@ -7,6 +7,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
@@ -21,12 +23,17 @@ use crate::engine;
 /// The lowest priority that there is: beside a thread that serves, about one part in
 /// seventy.
 pub(crate) const NICE: i32 = 19;
-/// A component larger than this, in bytes, takes seconds, for which it gets only what nobody
-/// else wants: a thread that serves waits for a slice of the lowest priority, a millisecond or
-/// two. Others are done sooner than a busy node would let them begin.
-const LARGE: usize = 1024 * 1024;
+/// How long a compiler tries with what nobody else wants: this, and [`PATIENCE_PER_BYTE`]. A
+/// thread that serves would wait for a slice of the lowest priority, a millisecond or two.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Several times what a component takes where nobody else wants anything.
+const PATIENCE_PER_BYTE: Duration = Duration::from_micros(2);
 /// The exit status that says: what it wrote is no code, but what is wrong with the component.
 const REFUSED: u8 = 3;
+/// The exit status that says: what nobody else wanted was too little.
+const STARVED: u8 = 4;
+/// The argument with how long that is tried, in milliseconds.
+const IDLE_FOR: &str = "--idle-for";
 /// The longest text of that, in bytes.
 const LONGEST_TEXT: u64 = 64 * 1024;
 
@@ -48,6 +55,8 @@ pub(crate) enum Failure {
     Start(String),
     /// The component is wrong: what wasmtime says.
     Refused(String),
+    /// Nobody left it enough of the processor.
+    Starved,
     /// It ended without an answer.
     Died(String),
 }
@@ -69,8 +78,18 @@ impl Compiler {
         Self::new("/proc/self/exe", args)
     }
 
-    /// Blocks until it has answered.
+    /// Blocks until it has answered. On a node whose processors have no time to spare it begins
+    /// anew, with a small part of theirs.
     pub(crate) fn compile(&self, component: &[u8]) -> Result<Code, Failure> {
+        let bytes = u32::try_from(component.len()).unwrap_or(u32::MAX);
+        let patience = PATIENCE + PATIENCE_PER_BYTE.saturating_mul(bytes);
+        match self.try_compile(component, Some(patience)) {
+            Err(Failure::Starved) => self.try_compile(component, None),
+            ended => ended,
+        }
+    }
+
+    fn try_compile(&self, component: &[u8], idle_for: Option<Duration>) -> Result<Code, Failure> {
         let start = |error: io::Error| {
             Failure::Start(format!(
                 "{} does not start: {error}",
@@ -82,8 +101,10 @@ impl Compiler {
             .map_err(|error| start(error.into()))?;
         let code = File::from(code);
         let output = code.try_clone().map_err(start)?;
+        let limit = idle_for.map(|time| [IDLE_FOR.to_owned(), time.as_millis().to_string()]);
         let mut child = Command::new(&self.program)
             .args(&self.args)
+            .args(limit.iter().flatten())
             .stdin(Stdio::piped())
             .stdout(output)
             // It ends soon: what it would give back meanwhile it takes again at once.
@@ -106,6 +127,8 @@ impl Compiler {
         } else if status.code() == Some(REFUSED.into()) {
             let text = text(code).map_err(|error| died(&error))?;
             Err(Failure::Refused(text))
+        } else if status.code() == Some(STARVED.into()) {
+            Err(Failure::Starved)
         } else {
             Err(died(&status))
         }
@@ -127,24 +150,26 @@ fn text(mut written: File) -> io::Result<String> {
 }
 
 /// Compiles the component that `input` holds and writes what became of it to `output`, at the
-/// lowest priority, and no longer than the process that asked for it lives. For the process that
-/// a [`Compiler`] starts, which is to end with the status that this returns.
+/// lowest priority, and no longer than the process that asked for it lives. With `idle_for` it
+/// has only what nobody else wants, and the process ends when it is not done by then. For the
+/// process that a [`Compiler`] starts, which is to end with the status that this returns.
 ///
 /// # Errors
 /// When reading or writing fails.
-pub fn compile_component(mut input: impl Read, mut output: impl Write) -> io::Result<ExitCode> {
+pub fn compile_component(
+    mut input: impl Read,
+    mut output: impl Write,
+    idle_for: Option<Duration>,
+) -> io::Result<ExitCode> {
     // Without the two it takes more from the requests, or is of no use to anybody.
     let _ = lower_priority();
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let mut component = Vec::new();
     input.read_to_end(&mut component)?;
-    if component.len() > LARGE {
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let lowest = ThreadPriority::Min;
-        let _ = set_thread_priority_and_policy(thread_native_id(), lowest, idle);
-    }
+    let watch = idle_for.map(idle).transpose()?;
     let compiled =
         engine::wasmtime_engine().and_then(|engine| engine.precompile_component(&component));
+    drop(watch);
     let (answer, status) = match compiled {
         Ok(code) => (code, ExitCode::SUCCESS),
         Err(error) => (format!("{error:#}").into_bytes(), REFUSED.into()),
@@ -152,6 +177,23 @@ pub fn compile_component(mut input: impl Read, mut output: impl Write) -> io::Re
     output.write_all(&answer)?;
     output.flush()?;
     Ok(status)
+}
+
+/// Takes only what nobody else wants from now on. The process ends after this time, unless what
+/// is returned is dropped before.
+fn idle(time: Duration) -> io::Result<Sender<()>> {
+    let (done, ended) = mpsc::channel();
+    // Begun before, it is not starved itself.
+    std::thread::Builder::new().spawn(move || {
+        if ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+            std::process::exit(STARVED.into());
+        }
+    })?;
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let lowest = ThreadPriority::Min;
+    // Where that is not to be had it is slow for others.
+    let _ = set_thread_priority_and_policy(thread_native_id(), lowest, idle);
+    Ok(done)
 }
 
 /// Of this thread, and of those that it starts.

@@ -4,6 +4,8 @@
 //! A node has it done by a process of its own: all threads of one process share its address
 //! space, and a compiler that takes and gives back memory all the time has each of them wait.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::Engine;
@@ -11,10 +13,16 @@ use wasmtime::component::Component;
 
 use crate::compiler::{Code, Compiler, Failure, lower_priority};
 
-/// Compiles one component at a time. Threads are made when the first one comes.
+/// A component larger than this, in bytes, takes seconds, for which others do not wait.
+const LARGE: usize = 1024 * 1024;
+
+/// Compiles one component at a time, and a large one beside it. Threads are made when the first
+/// one comes.
 #[derive(Debug, Default)]
 pub(crate) struct Compiling {
-    pool: Mutex<Option<ThreadPool>>,
+    small: Mutex<()>,
+    large: Mutex<()>,
+    pool: Mutex<Option<Arc<ThreadPool>>>,
     compiler: Option<Compiler>,
 }
 
@@ -32,28 +40,41 @@ impl Compiling {
     /// # Errors
     /// wasmtime's, when it does not compile; and when the process that was to compile it died.
     pub(crate) fn component(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-        self.run(|| {
-            let here = |why: &dyn std::fmt::Display| {
-                tracing::warn!("a policy is compiled within the node, which slows requests: {why}");
-                Component::from_binary(engine, bytes)
-            };
-            let Some(compiler) = &self.compiler else {
-                return Component::from_binary(engine, bytes);
-            };
-            match compiler.compile(bytes) {
-                // An engine of other options, where the address space is short.
-                Ok(code) => map(engine, &code).or_else(|error| here(&error)),
-                Err(Failure::Start(error)) => here(&error),
-                Err(Failure::Refused(text) | Failure::Died(text)) => {
-                    Err(wasmtime::Error::msg(text))
-                }
-            }
-        })
+        let _turn = match bytes.len() > LARGE {
+            true => self.large.lock(),
+            false => self.small.lock(),
+        };
+        let here = || self.run(|| Component::from_binary(engine, bytes));
+        let slowly = |why: &str| {
+            tracing::warn!("a policy is compiled within the node, which slows requests: {why}");
+            here()
+        };
+        let Some(compiler) = &self.compiler else {
+            return here();
+        };
+        match compiler.compile(bytes) {
+            // An engine of other options, where the address space is short.
+            Ok(code) => self
+                .run(|| map(engine, &code))
+                .or_else(|error| slowly(&format!("{error:#}"))),
+            Err(Failure::Start(why)) => slowly(&why),
+            Err(Failure::Refused(text) | Failure::Died(text)) => Err(wasmtime::Error::msg(text)),
+            Err(Failure::Starved) => Err(wasmtime::Error::msg(
+                "the process that compiles it had no time of the processor",
+            )),
+        }
     }
 
     /// Does the work on the threads for it, which have the lowest priority; it may divide it by
     /// rayon.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match self.threads() {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    fn threads(&self) -> Option<Arc<ThreadPool>> {
         let mut pool = self.pool.lock();
         if pool.is_none() {
             let made = ThreadPoolBuilder::new()
@@ -65,14 +86,11 @@ impl Compiling {
                 })
                 .build();
             match made {
-                Ok(made) => *pool = Some(made),
+                Ok(made) => *pool = Some(Arc::new(made)),
                 Err(error) => tracing::warn!(%error, "no threads for compiling alone"),
             }
         }
-        match &*pool {
-            Some(pool) => pool.install(work),
-            None => work(),
-        }
+        pool.clone()
     }
 }
 
@@ -129,6 +147,12 @@ mod tests {
     fn what_a_compiler_says_against_a_component_is_the_error() {
         let error = by("cat >/dev/null; printf 'no such type'; exit 3").unwrap_err();
         assert_eq!(error.to_string(), "no such type");
+    }
+
+    #[test]
+    fn a_compiler_that_is_starved_begins_anew_with_a_part_for_itself() {
+        let script = r#"cat >/dev/null; test "$0" = --idle-for && exit 4; printf anew; exit 3"#;
+        assert_eq!(by(script).unwrap_err().to_string(), "anew");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::capabilities::services;
 use crate::certificates::Certificates;
 use crate::config::{self, Config};
 use crate::fleet;
-use crate::policies::{Kept, Loader, Policies, Reloaded};
+use crate::policies::{Kept, Loader, Policies, Reloaded, Services};
 use crate::registry::Pulled;
 use crate::settings;
 use crate::tiers::{self, Tiers};
@@ -257,6 +257,18 @@ impl App {
 
     /// Looks at the components' files again, and puts changed ones in force.
     pub(crate) async fn reload_policies(&self) -> anyhow::Result<()> {
+        let entries = {
+            let state = self.state.lock().await;
+            let entries = state.policies.iter();
+            entries
+                .map(|(name, entry)| (name.clone(), entry.clone()))
+                .collect::<Vec<_>>()
+        };
+        for (name, entry) in entries {
+            if let Some(wanted) = entry.file_to_load(&self.loader).await {
+                self.loader.load_ahead(&name, wanted, Services::Live).await;
+            }
+        }
         let mut state = self.state.lock().await;
         let (policies, report) = state
             .policies

@@ -8,7 +8,9 @@ use weir_proxy::{Trial, TrialMode};
 use crate::app::{App, State};
 use crate::audit::Change;
 use crate::fleet::Told;
-use crate::policies::{self, Content, Contents, Entry, Reloaded, TrialError, Upload};
+use crate::policies::{
+    self, Content, Contents, Entry, Reloaded, Services, ToLoad, TrialError, Upload,
+};
 
 impl App {
     /// Puts a component in force.
@@ -16,9 +18,14 @@ impl App {
     /// # Errors
     /// See [`TrialError`]; the version in force stays.
     pub(crate) async fn deploy(&self, name: &str, upload: Upload) -> Result<Deployed, TrialError> {
+        let (content, contents) = upload.named().await;
+        if let Some(wanted) = self.to_load(name, &content, &contents).await {
+            self.make_ready(name, &content, wanted).await;
+        }
         let mut state = self.state().await;
         let from = version(&state, name)?;
-        let loaded = state.policies.deploy(self.loader(), name, upload).await;
+        let (policies, loader) = (&mut state.policies, self.loader());
+        let loaded = policies.deploy(loader, name, &content, &contents).await;
         if let Err(error) = &loaded {
             self.write_down(
                 name,
@@ -42,9 +49,16 @@ impl App {
     /// # Errors
     /// See [`TrialError`].
     pub(crate) async fn hold(&self, name: &str, upload: Upload) -> Result<Deployed, TrialError> {
+        let bytes = upload.bytes.clone();
+        let (content, contents) = upload.named().await;
+        if let Some(wanted) = self.to_load(name, &content, &contents).await {
+            let loader = self.loader();
+            loader.load_ahead(name, wanted, Services::Watched).await;
+        }
         let mut state = self.state().await;
         version(&state, name)?;
-        let held = state.policies.hold(self.loader(), name, upload).await;
+        let (policies, loader) = (&mut state.policies, self.loader());
+        let held = policies.hold(loader, name, content, bytes).await;
         let version = held.map_err(TrialError::Load)?;
         self.write_down(name, "held", "admin", &version, None, None);
         Ok(Deployed {
@@ -66,8 +80,13 @@ impl App {
             weir_admin::TrialMode::Shadow => TrialMode::Shadow,
             weir_admin::TrialMode::Canary => TrialMode::Canary,
         };
-        let mut state = self.state().await;
         let wanted = request.version.as_deref();
+        let entry = self.state().await.policies.get(name).cloned();
+        if let Some(wanted) = entry.and_then(|entry| entry.to_try(wanted)) {
+            let loader = self.loader();
+            loader.load_ahead(name, wanted, policies::reach(mode)).await;
+        }
+        let mut state = self.state().await;
         let trial = state
             .policies
             .try_out(self.loader(), name, wanted, mode, request.percent)
@@ -89,6 +108,10 @@ impl App {
         name: &str,
         wanted: Option<&str>,
     ) -> Result<Deployed, TrialError> {
+        let entry = self.state().await.policies.get(name).cloned();
+        if let Some((content, wanted)) = entry.and_then(|entry| entry.to_promote(wanted)) {
+            self.make_ready(name, &content, wanted).await;
+        }
         let mut state = self.state().await;
         let promoted = state.policies.promote(self.loader(), name, wanted).await;
         let (version, from) = promoted?;
@@ -108,30 +131,27 @@ impl App {
         by: &'static str,
         why: Option<String>,
     ) -> Result<RolledBack, TrialError> {
-        let mut state = self.state().await;
-        version(&state, name)?;
-        let tried = state.policies.get(name).and_then(|entry| entry.trial());
-        let before = match tried {
-            None => state.policies.released_before(name).cloned(),
-            Some(_) => None,
+        let before = before(&*self.state().await, name)?;
+        let contents = match &before {
+            Some(before) => self.ready_again(name, before).await,
+            None => Contents::new(),
         };
+        let mut state = self.state().await;
         let back = match before {
-            None => state.policies.roll_back(name).ok_or_else(|| {
-                TrialError::Conflict(format!(
-                    "policy {name:?} has no earlier version on this node"
-                ))
-            })?,
+            None => state.policies.roll_back(name),
             // What the fleet had before, also where this node has gone another way since.
             Some(before) => {
-                let contents = self.fetch(name, &before).await;
-                let entered = state
-                    .policies
-                    .enter(self.loader(), name, &before, &contents)
-                    .await;
+                let (policies, loader) = (&mut state.policies, self.loader());
+                let entered = policies.enter(loader, name, &before, &contents).await;
                 let (version, from) = entered.map_err(TrialError::Load)?;
-                policies::RolledBack::To { version, from }
+                Some(policies::RolledBack::To { version, from })
             }
         };
+        let back = back.ok_or_else(|| {
+            TrialError::Conflict(format!(
+                "policy {name:?} has no earlier version on this node"
+            ))
+        })?;
         // Whoever ends a trial does not want it again in five minutes.
         state.policies.release_quarantine(name);
         self.install(&state).map_err(TrialError::Install)?;
@@ -141,6 +161,37 @@ impl App {
             (answer.scope, answer.revision) = (Some(told.scope), Some(told.revision));
         }
         Ok(answer)
+    }
+
+    /// Loads what a rollback brings back, where this node does not have it. Its component.
+    async fn ready_again(&self, name: &str, before: &Content) -> Contents {
+        let contents = self.fetch(name, before).await;
+        if let Some(wanted) = self.to_load(name, before, &contents).await {
+            let loader = self.loader();
+            loader.load_ahead(name, wanted, Services::Live).await;
+        }
+        contents
+    }
+
+    /// What has to be loaded to put a version in force, if it has to be.
+    pub(crate) async fn to_load(
+        &self,
+        name: &str,
+        content: &Content,
+        contents: &Contents,
+    ) -> Option<ToLoad> {
+        let state = self.state().await;
+        let entry = state.policies.get(name)?;
+        entry.to_load(self.loader(), name, content, contents)
+    }
+
+    /// Loads what is to be put in force next, before the state is held; and has the other nodes
+    /// do so meanwhile.
+    async fn make_ready(&self, name: &str, content: &Content, wanted: ToLoad) {
+        let bytes = wanted.bytes().clone();
+        let told = self.announce(name, content, &bytes);
+        let loaded = self.loader().load_ahead(name, wanted, Services::Live);
+        tokio::join!(loaded, told);
     }
 
     /// A component that this node does not have in force, from its disk or from Redis.
@@ -231,6 +282,17 @@ fn version(state: &State, name: &str) -> Result<String, TrialError> {
         Some(entry) => Ok(entry.policy().version().to_owned()),
         None => Err(TrialError::unknown(name)),
     }
+}
+
+/// What a rollback brings back, where that is what the fleet had before.
+fn before(state: &State, name: &str) -> Result<Option<Content>, TrialError> {
+    let entry = state.policies.get(name);
+    Ok(
+        match entry.ok_or_else(|| TrialError::unknown(name))?.trial() {
+            None => state.policies.released_before(name).cloned(),
+            Some(_) => None,
+        },
+    )
 }
 
 fn deployed(version: String, told: Told) -> Deployed {

@@ -34,6 +34,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -65,7 +66,11 @@ enum Command {
     Plugin(PluginCommand),
     /// Compile a component from standard input to standard output: what a node starts.
     #[command(name = COMPILE, hide = true)]
-    Compile,
+    Compile {
+        /// Take only what nobody else wants of the processor, for at most so many milliseconds.
+        #[arg(long, value_name = "MS")]
+        idle_for: Option<u64>,
+    },
     /// Print every key of the configuration, with type, default and meaning, as Markdown.
     Reference,
     /// Invalidate objects through a node's admin API.
@@ -155,9 +160,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Plugin(PluginCommand::Test(args)) => plugin::test(&args),
-        Command::Compile => {
+        Command::Compile { idle_for } => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-            Ok(weir_policy::compile_component(input, output)?)
+            let idle_for = idle_for.map(Duration::from_millis);
+            Ok(weir_policy::compile_component(input, output, idle_for)?)
         }
         Command::Reference => {
             print!("{}", config::reference());

@@ -21,13 +21,15 @@ use crate::settings;
 use crate::signing::{self, PublicKey};
 
 mod about;
+mod ahead;
 mod kept;
 mod releases;
 mod trials;
 
+pub(crate) use ahead::ToLoad;
 pub(crate) use kept::Kept;
 pub(crate) use releases::{Content, Contents, Refused, Release, Standing, Upload, short};
-pub(crate) use trials::{Quarantine, RolledBack, TrialError};
+pub(crate) use trials::{Quarantine, RolledBack, TrialError, reach};
 
 /// The largest component, in bytes.
 const MAX_COMPONENT: u64 = 64 << 20;
@@ -37,6 +39,15 @@ const MAX_COMPONENT: u64 = 64 << 20;
 pub(crate) enum Source {
     File,
     Deployed,
+}
+
+/// What a version may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Services {
+    /// What it is granted.
+    Live,
+    /// The same, and what it does changes nothing.
+    Watched,
 }
 
 /// One version of a policy.
@@ -132,6 +143,7 @@ pub(crate) struct Loader {
     /// What registries gave.
     pulled: Arc<Pulled>,
     known: about::Known,
+    ahead: ahead::Ahead,
     /// Whether versions must pass their cases.
     tests: bool,
     clock: Clock,
@@ -154,6 +166,7 @@ impl Loader {
             kept,
             pulled: Arc::new(pulled),
             known: about::Known::default(),
+            ahead: ahead::Ahead::default(),
             tests: true,
             clock,
         }
@@ -176,26 +189,42 @@ impl Loader {
         }
     }
 
-    /// Compiles, checks and tests a component; the engine does it off this thread.
+    /// What stands where the configuration says that the component is.
+    async fn read(&self, config: &config::Policy) -> anyhow::Result<Bytes> {
+        match &config.component {
+            config::Component::File(file) => read(file).await,
+            config::Component::Registry(image) => self.pulled.get(image).await,
+        }
+    }
+
+    /// Takes what was loaded ahead, or loads it now.
     async fn load(
         &self,
         name: &str,
         config: &config::Policy,
         bytes: Bytes,
         source: Source,
+        services: Services,
     ) -> anyhow::Result<Version> {
-        let services = self.services.clone();
-        self.load_with(name, config, bytes, source, services).await
+        let loaded = match self.ahead.take(name, config, &bytes, services).await {
+            Some(loaded) => loaded,
+            None => self.load_now(name, config, bytes, services).await,
+        };
+        Ok(Version { source, ..loaded? })
     }
 
-    async fn load_with(
+    /// Compiles, checks and tests a component; the engine does it off this thread.
+    async fn load_now(
         &self,
         name: &str,
         config: &config::Policy,
         bytes: Bytes,
-        source: Source,
-        services: HostServices,
+        services: Services,
     ) -> anyhow::Result<Version> {
+        let services = match services {
+            Services::Live => self.services.clone(),
+            Services::Watched => self.watched.clone(),
+        };
         let spec = settings::policy(name, config);
         let policy = self.engine.load(spec, bytes.clone(), services).await?;
         if self.tests {
@@ -206,7 +235,7 @@ impl Loader {
             policy,
             bytes,
             signature: None,
-            source,
+            source: Source::Deployed,
             loaded: daytime::now(&self.clock),
         })
     }
@@ -265,11 +294,11 @@ impl Policies {
         &mut self,
         loader: &Loader,
         name: &str,
-        upload: Upload,
+        content: &Content,
+        contents: &Contents,
     ) -> anyhow::Result<()> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
-        let (content, contents) = upload.named().await;
-        let entered = entry.enter(loader, name, &content, &contents).await;
+        let entered = entry.enter(loader, name, content, contents).await;
         if let Err(error) = &entered {
             entry.last_error = Some(format!("{error:#}"));
         }
@@ -352,10 +381,7 @@ async fn configure_one(
     known: Option<&Entry>,
     retry: bool,
 ) -> anyhow::Result<(Entry, Reloaded)> {
-    let read = match &config.component {
-        config::Component::File(file) => read(file).await,
-        config::Component::Registry(image) => loader.pulled.get(image).await,
-    };
+    let read = loader.read(config).await;
     let Some(known) = known else {
         let entry = first(loader, name, config, read?).await?;
         let reloaded = entry.reloaded(name, true);
@@ -387,7 +413,10 @@ async fn configure_one(
         Err(error) => Err(error),
     };
     let loaded = match wanted {
-        Ok(Some((bytes, source))) => loader.load(name, config, bytes, source).await.map(Some),
+        Ok(Some((bytes, source))) => loader
+            .load(name, config, bytes, source, Services::Live)
+            .await
+            .map(Some),
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
@@ -461,7 +490,7 @@ async fn first(
         }
     }
     let current = loader
-        .load(name, config, file.clone(), Source::File)
+        .load(name, config, file.clone(), Source::File, Services::Live)
         .await?;
     Ok(Entry {
         standing,

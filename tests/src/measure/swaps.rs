@@ -22,8 +22,9 @@ pub(crate) struct Options {
     /// Requests each second, over all connections.
     #[arg(long, default_value_t = 5_000)]
     rate: u32,
-    /// Connections of the clients.
-    #[arg(long, default_value_t = 64)]
+    /// Connections of the clients. h2load has all of them ask at once, so with many the p99 is the
+    /// length of the queue that they make.
+    #[arg(long, default_value_t = 8)]
     connections: u32,
     /// Objects in memory.
     #[arg(long, default_value_t = 1_000)]
@@ -31,8 +32,8 @@ pub(crate) struct Options {
     /// Pairs of runs, one with swaps and one as long without.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Least time between the starts of two swaps, in milliseconds.
-    #[arg(long, default_value_t = 0)]
+    /// Least time between the starts of two swaps, in milliseconds; 0 for one after the other.
+    #[arg(long, default_value_t = 500)]
     pause: u64,
     /// What is deployed, `static-site` in another language for instance; that in Rust when absent.
     #[arg(long)]

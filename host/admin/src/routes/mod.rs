@@ -34,11 +34,15 @@ pub const MAX_CONNECTIONS: usize = 1000;
 /// The most changes of policies in one answer.
 pub const MAX_AUDIT: usize = 1000;
 
+/// The most components that are received and loaded at once. Each may take seconds, for which
+/// those of other policies do not wait.
+const UPLOADS: usize = 4;
+
 /// What a handler needs.
 #[derive(Clone)]
 struct App {
     control: Arc<dyn Control>,
-    /// One component is received at a time, which bounds the memory for bodies.
+    /// [`UPLOADS`], which bounds the memory for bodies.
     uploads: Arc<Semaphore>,
 }
 
@@ -46,7 +50,7 @@ struct App {
 pub fn router(auth: Auth, control: Arc<dyn Control>) -> Router {
     let app = App {
         control,
-        uploads: Arc::new(Semaphore::new(1)),
+        uploads: Arc::new(Semaphore::new(UPLOADS)),
     };
     Router::new()
         .route("/v1/invalidate", post(invalidation::invalidate))

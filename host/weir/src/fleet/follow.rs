@@ -2,6 +2,7 @@
 //! node does not have.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering as AtomicOrdering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use weir_store::published::{Document, Published};
 use weir_store::redis::CallError;
 
-use super::release::{read, send};
+use super::release::{announced, read, read_announced, send};
 use crate::app::App;
-use crate::policies::{Contents, Refused, Release, Standing};
+use crate::policies::{Contents, Refused, Release, Services, Standing, short};
 
 /// How often Redis is asked whether something has changed: one small read.
 const POLL: Duration = Duration::from_millis(200);
@@ -28,6 +29,7 @@ pub(crate) fn start(app: &Arc<App>) -> Option<oneshot::Receiver<()>> {
     let follower = Follower {
         published,
         seen: None,
+        announced: BTreeMap::new(),
         all: Instant::now(),
         agreed: false,
     };
@@ -39,6 +41,8 @@ struct Follower {
     published: Published,
     /// What Redis said when it was last looked at.
     seen: Option<Option<String>>,
+    /// The last announcement for each policy, followed or not.
+    announced: BTreeMap<String, u64>,
     /// When all is looked at again.
     all: Instant,
     /// Whether this process has looked at it once.
@@ -55,6 +59,15 @@ enum Next {
     Note,
     /// Redis does not have what this node was told.
     Offer,
+}
+
+/// What came of following a release.
+#[derive(Debug, PartialEq, Eq)]
+enum Followed {
+    /// There is no more to do.
+    Done,
+    /// It is being loaded.
+    Later,
 }
 
 impl Follower {
@@ -74,7 +87,7 @@ impl Follower {
         }
     }
 
-    async fn look(&mut self, app: &App) -> Result<(), CallError> {
+    async fn look(&mut self, app: &Arc<App>) -> Result<(), CallError> {
         let changed = self.published.changed().await?;
         let waiting = app.try_state().is_some_and(|state| {
             let mut entries = state.policies.iter();
@@ -93,9 +106,13 @@ impl Follower {
                 .map(|(name, _)| name.clone())
                 .collect()
         };
+        let mut loading = false;
         for name in names {
-            self.policy(app, &name, documents.remove(&name), due)
-                .await?;
+            if let Some(document) = documents.remove(&announced(&name)) {
+                self.announced(app, &name, &document);
+            }
+            let document = documents.remove(&name);
+            loading |= self.policy(app, &name, document, due).await? == Followed::Later;
         }
         let state = app.state().await;
         let refused = state
@@ -106,7 +123,7 @@ impl Follower {
             .store(refused.count() as u64, AtomicOrdering::Relaxed);
         drop(state);
         self.agreed = true;
-        self.seen = Some(changed);
+        self.seen = (!loading).then_some(changed);
         if due {
             self.all = Instant::now() + ALL;
         }
@@ -119,7 +136,7 @@ impl Follower {
         name: &str,
         document: Option<Document>,
         due: bool,
-    ) -> Result<(), CallError> {
+    ) -> Result<Followed, CallError> {
         let told = document.as_ref().and_then(|document| {
             let release = read(document);
             if release.is_none() {
@@ -132,12 +149,12 @@ impl Follower {
             Some((document.revision, release?))
         });
         if document.is_some() && told.is_none() {
-            return Ok(());
+            return Ok(Followed::Done);
         }
         let (standing, refused, file, contents) = {
             let state = app.state().await;
             let Some(entry) = state.policies.get(name) else {
-                return Ok(());
+                return Ok(Followed::Done);
             };
             let standing = entry.standing().cloned();
             let release = told
@@ -153,7 +170,7 @@ impl Follower {
         let step = next(standing.as_ref(), told.as_ref(), self.agreed, &file);
         match (step, told, standing) {
             (Next::Follow, Some((revision, release)), _) if refused != Some(revision) => {
-                self.follow(app, name, revision, release, contents).await?;
+                return self.follow(app, name, revision, release, contents).await;
             }
             (Next::Note, Some((revision, release)), _) => {
                 let standing = Standing {
@@ -188,7 +205,36 @@ impl Follower {
             }
             _ => {}
         }
-        Ok(())
+        Ok(Followed::Done)
+    }
+
+    /// Loads what is about to be released. What was announced before this node began to follow
+    /// has been released, or not.
+    fn announced(&mut self, app: &Arc<App>, name: &str, document: &Document) {
+        let before = self.announced.insert(name.to_owned(), document.revision);
+        if !self.agreed || before == Some(document.revision) {
+            return;
+        }
+        let Some(content) = read_announced(document) else {
+            return;
+        };
+        let (app, published, name) = (Arc::clone(app), self.published.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let got = published.get(&name, &content.hash, content.bytes).await;
+            let Ok(Some(bytes)) = got else { return };
+            let contents = Contents::from([(content.hash.clone(), bytes)]);
+            if let Some(wanted) = app.to_load(&name, &content, &contents).await {
+                let version = short(&content.hash);
+                tracing::info!(
+                    policy = name,
+                    version,
+                    "loading a version that another node was told to put in force"
+                );
+                let loader = app.loader().clone();
+                drop(app);
+                loader.load_ahead(&name, wanted, Services::Live).await;
+            }
+        });
     }
 
     /// Puts components back that Redis has lost.
@@ -217,15 +263,26 @@ impl Follower {
         revision: u64,
         release: Release,
         mut contents: Contents,
-    ) -> Result<(), CallError> {
+    ) -> Result<Followed, CallError> {
         for content in release.contents() {
-            if !contents.contains_key(&content.hash)
-                && let Some(bytes) = self
-                    .published
-                    .get(name, &content.hash, content.bytes)
-                    .await?
-            {
-                contents.insert(content.hash.clone(), bytes);
+            let (hash, size) = (&content.hash, content.bytes);
+            if contents.contains_key(hash) {
+                continue;
+            }
+            let got = match app.loader().component_ahead(hash) {
+                Some(ahead) => Some(ahead),
+                None => self.published.get(name, hash, size).await?,
+            };
+            contents.extend(got.map(|bytes| (hash.clone(), bytes)));
+        }
+        for content in release.contents() {
+            if let Some(wanted) = app.to_load(name, content, &contents).await {
+                let loader = app.loader();
+                let loaded = loader.load_ahead(name, wanted, Services::Live);
+                // Other policies are followed meanwhile.
+                if tokio::time::timeout(POLL, loaded).await.is_err() {
+                    return Ok(Followed::Later);
+                }
             }
         }
         let at_hand = contents.contains_key(&release.component.hash);
@@ -233,12 +290,12 @@ impl Follower {
         let detail = format!("{} on {}", release.action, release.by);
         let mut state = app.state().await;
         let Some(entry) = state.policies.get(name) else {
-            return Ok(());
+            return Ok(Followed::Done);
         };
         // Somebody may have changed it here meanwhile.
         let known = entry.standing();
         if known.is_some_and(|known| known.revision > revision) {
-            return Ok(());
+            return Ok(Followed::Done);
         }
         let standing = Standing {
             revision,
@@ -285,7 +342,7 @@ impl Follower {
         }
         drop(state);
         app.told.notify_waiters();
-        Ok(())
+        Ok(Followed::Done)
     }
 }
 

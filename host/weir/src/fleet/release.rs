@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use weir_admin::Scope;
 use weir_store::published::{Document, Published};
 use weir_store::redis::CallError;
@@ -74,6 +75,18 @@ impl App {
         told
     }
 
+    /// Tells the others what is about to be released, so that they load it meanwhile. Of use, and
+    /// nothing depends on it.
+    pub(crate) async fn announce(&self, name: &str, content: &Content, bytes: &Bytes) {
+        let Some(published) = &self.published else {
+            return;
+        };
+        let now = self.clock.now().as_millis();
+        if let Err(error) = announce(published, name, now, content, bytes).await {
+            tracing::debug!(policy = name, %error, "the others are not told what comes");
+        }
+    }
+
     /// Writes down what was released, for the next start.
     pub(super) async fn keep(&self, name: &str, standing: Standing, contents: Contents) {
         let Some(kept) = self.loader().kept().map(Arc::clone) else {
@@ -137,6 +150,36 @@ pub(super) async fn send(
         }
     }
     Ok(stands)
+}
+
+/// Under which name it is told what comes for a policy; no policy is called so.
+pub(super) fn announced(policy: &str) -> String {
+    format!("{policy} next")
+}
+
+async fn announce(
+    published: &Published,
+    name: &str,
+    now: u64,
+    content: &Content,
+    bytes: &Bytes,
+) -> Result<(), CallError> {
+    if !published.has(name, &content.hash, content.bytes).await? {
+        published.put(name, &content.hash, bytes).await?;
+    }
+    let document = Document {
+        revision: now,
+        text: serde_json::to_string(content).unwrap_or_default(),
+    };
+    published
+        .publish(&announced(name), &document, &[], &[])
+        .await?;
+    Ok(())
+}
+
+/// Reads what somebody announced; none of what could not have been made here.
+pub(super) fn read_announced(document: &Document) -> Option<Content> {
+    serde_json::from_str(&document.text).ok().filter(sound)
 }
 
 /// Reads what somebody published; none of what could not have been made here.

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Loader, Policies, Source, Version};
+use super::{Entry, Loader, Policies, Services, Source, Version};
 use crate::config;
 use crate::signing;
 
@@ -91,7 +91,7 @@ pub(crate) fn short(hash: &str) -> &str {
 
 impl Upload {
     /// As a release would name it.
-    pub(super) async fn named(self) -> (Content, Contents) {
+    pub(crate) async fn named(self) -> (Content, Contents) {
         let content = Content {
             hash: signing::hash_of(&self.bytes).await,
             bytes: self.bytes.len(),
@@ -127,7 +127,8 @@ impl Loader {
             signing::hash_of(&bytes).await == content.hash,
             "the component of version {version} has come damaged"
         );
-        let mut version = self.load(name, config, bytes, Source::Deployed).await?;
+        let (source, services) = (Source::Deployed, Services::Live);
+        let mut version = self.load(name, config, bytes, source, services).await?;
         version.signed(content);
         Ok(version)
     }

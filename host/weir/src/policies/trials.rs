@@ -8,7 +8,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use weir_proxy::{Trial, TrialMode};
 
-use super::{Entry, Loader, Policies, Source, Upload, Version};
+use super::{Content, Entry, Loader, Policies, Services, Source, ToLoad, Version};
+use crate::config;
 use crate::daytime;
 
 /// How many versions are held beside those in force and before: the newest ones.
@@ -65,6 +66,14 @@ pub(crate) enum RolledBack {
     },
 }
 
+/// What a version on trial may reach.
+pub(crate) fn reach(mode: TrialMode) -> Services {
+    match mode {
+        TrialMode::Shadow => Services::Watched,
+        TrialMode::Canary => Services::Live,
+    }
+}
+
 impl Policies {
     /// Loads a component and keeps it, without putting it in force. Its version.
     ///
@@ -74,18 +83,17 @@ impl Policies {
         &mut self,
         loader: &Loader,
         name: &str,
-        upload: Upload,
+        content: Content,
+        bytes: Bytes,
     ) -> anyhow::Result<String> {
         let entry = self.entries.get_mut(name).context("no such policy")?;
-        let bytes = upload.bytes.clone();
-        let (content, _) = upload.named().await;
         entry.admit(loader, name, &content)?;
         if let Some(known) = entry.known_as(&bytes) {
             return Ok(known);
         }
-        let watched = loader.watched.clone();
+        let (config, source) = (&entry.config, Source::Deployed);
         let mut version = loader
-            .load_with(name, &entry.config, bytes, Source::Deployed, watched)
+            .load(name, config, bytes, source, Services::Watched)
             .await?;
         version.signature = content.signature;
         let label = version.policy.version().to_owned();
@@ -111,13 +119,10 @@ impl Policies {
         percent: f64,
     ) -> Result<Arc<Trial>, TrialError> {
         let entry = self.entry(name)?;
-        let (bytes, _) = entry.candidate(version)?;
-        let services = match mode {
-            TrialMode::Shadow => loader.watched.clone(),
-            TrialMode::Canary => loader.services.clone(),
-        };
+        let bytes = entry.candidate(version)?.bytes.clone();
+        let (config, source) = (&entry.config, Source::Deployed);
         let loaded = loader
-            .load_with(name, &entry.config, bytes, Source::Deployed, services)
+            .load(name, config, bytes, source, reach(mode))
             .await
             .map_err(TrialError::Load)?;
         let trial = Arc::new(Trial::new(loaded.policy, mode, percent));
@@ -142,7 +147,7 @@ impl Policies {
             .trial
             .as_ref()
             .map(|trial| trial.policy.version().to_owned());
-        let (bytes, signature) = match version.or(tried.as_deref()) {
+        let candidate = match version.or(tried.as_deref()) {
             Some(version) => entry.candidate(Some(version))?,
             None => {
                 return Err(TrialError::Conflict(format!(
@@ -151,9 +156,10 @@ impl Policies {
                 )));
             }
         };
-        let config = &entry.config;
+        let (bytes, signature) = (candidate.bytes.clone(), candidate.signature.clone());
+        let (config, source) = (&entry.config, Source::Deployed);
         let mut loaded = loader
-            .load(name, config, bytes, Source::Deployed)
+            .load(name, config, bytes, source, Services::Live)
             .await
             .map_err(TrialError::Load)?;
         loaded.signature = signature;
@@ -211,6 +217,16 @@ impl Policies {
     }
 }
 
+impl Version {
+    fn to_load(&self, config: &config::Policy) -> ToLoad {
+        ToLoad {
+            config: config.clone(),
+            hash: self.hash().to_owned(),
+            bytes: self.bytes.clone(),
+        }
+    }
+}
+
 impl Entry {
     /// The version before comes into force again.
     pub(super) fn back(&mut self) -> Option<RolledBack> {
@@ -235,34 +251,43 @@ impl Entry {
             .chain(&self.held)
     }
 
-    /// The component of a version that could come into force, and its signature; the newest
-    /// without a name.
-    fn candidate(&self, version: Option<&str>) -> Result<(Bytes, Option<String>), TrialError> {
+    /// What has to be loaded to try a version, if there is one; the newest without a name.
+    pub(crate) fn to_try(&self, version: Option<&str>) -> Option<ToLoad> {
+        Some(self.candidate(version).ok()?.to_load(&self.config))
+    }
+
+    /// What has to be loaded to promote a version, if there is one; the one on trial without a
+    /// name.
+    pub(crate) fn to_promote(&self, version: Option<&str>) -> Option<(Content, ToLoad)> {
+        let tried = self.trial.as_ref().map(|trial| trial.policy.version());
+        let candidate = self.candidate(Some(version.or(tried)?)).ok()?;
+        Some((candidate.content(), candidate.to_load(&self.config)))
+    }
+
+    /// A version that could come into force; the newest without a name.
+    fn candidate(&self, version: Option<&str>) -> Result<&Version, TrialError> {
         let Some(version) = version else {
-            let newest = self.held.last().ok_or_else(|| {
+            return self.held.last().ok_or_else(|| {
                 TrialError::Conflict(
                     "no version is held: send one with weir deploy NAME FILE --shadow PERCENT, or \
                      with PUT …?activate=false"
                         .to_owned(),
                 )
-            })?;
-            return Ok((newest.bytes.clone(), newest.signature.clone()));
+            });
         };
         if self.current.policy.version() == version {
             return Err(TrialError::Conflict(format!(
                 "version {version} is in force already"
             )));
         }
-        let known = self
-            .all()
+        self.all()
             .find(|known| known.policy.version() == version)
             .ok_or_else(|| {
                 TrialError::Unknown(format!(
                     "there is no version {version} on this node, only {}",
                     self.names()
                 ))
-            })?;
-        Ok((known.bytes.clone(), known.signature.clone()))
+            })
     }
 
     fn names(&self) -> String {
