@@ -111,6 +111,16 @@ impl CallErrorKind {
         Self::Quarantined,
     ];
 
+    /// Is an instance dropped that fails so?
+    pub(crate) fn costs_instance(self) -> bool {
+        match self {
+            Self::Trap | Self::CpuLimit | Self::MemoryLimit | Self::BadOutput | Self::Namespace => {
+                true
+            }
+            Self::Refused | Self::Busy | Self::Quarantined => false,
+        }
+    }
+
     /// A short, stable word for metrics and for Cache-Status.
     pub fn token(self) -> &'static str {
         match self {

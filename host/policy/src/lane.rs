@@ -18,8 +18,9 @@ use tokio::task::JoinHandle;
 /// Their priority: beside a thread that serves, about one part in ten. With the lowest one a
 /// call of 20 ms does not end within a second where all cores are in use.
 const NICE: i32 = 10;
-/// So often in a second a policy's calls may outlive their first ticks on a thread that serves.
-const OVERRUNS: u64 = 3;
+/// So often in a second a policy's calls may outlive their first ticks on a thread that serves, or
+/// cost it an instance.
+const COSTLY: u64 = 3;
 /// How long a call may take at least, and so many times the CPU time that it may use.
 const PATIENCE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 20;
@@ -140,7 +141,7 @@ pub(crate) struct Pace {
     turns: Semaphore,
     room: Semaphore,
     /// The second since `made`, times 256, and how often they did in it.
-    overruns: AtomicU64,
+    costly: AtomicU64,
     /// Until when they begin in the lane, in milliseconds since `made`.
     slow_until: AtomicU64,
 }
@@ -172,7 +173,7 @@ impl Lane {
             made: Instant::now(),
             turns: Semaphore::new(self.threads),
             room: Semaphore::new(self.threads * QUEUE),
-            overruns: AtomicU64::new(0),
+            costly: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
         })
     }
@@ -215,7 +216,7 @@ impl Lane {
             if let Some(value) = ended.await {
                 return Some(value);
             }
-            pace.overran();
+            pace.costly();
         }
         let _room = pace.room.try_acquire().ok()?;
         let task = self.spawn(pace, used, call)?;
@@ -299,7 +300,7 @@ async fn aside<T>(
             let (turn, polled) = Turn::aside(used).poll(call.as_mut(), context);
             used = turn.used();
             if turn.overran && !std::mem::replace(&mut long, true) {
-                pace.overran();
+                pace.costly();
             }
             match polled {
                 Poll::Ready(value) => Poll::Ready(Some(value)),
@@ -329,9 +330,10 @@ impl Pace {
         until > 0 && self.now() < until
     }
 
-    /// Counts a call that outlived its first ticks. With too many of them in a second all calls
-    /// begin in the lane, for a second.
-    fn overran(&self) {
+    /// Counts a call that outlived its first ticks, or cost an instance: to make another one takes
+    /// longer than a hit. With too many of them in a second all calls begin in the lane, for a
+    /// second.
+    pub(crate) fn costly(&self) {
         let now = self.now();
         let second = now / 1_000;
         let count = |before: u64| match before >> 8 == second {
@@ -339,9 +341,9 @@ impl Pace {
             false => second << 8 | 1,
         };
         let before = self
-            .overruns
+            .costly
             .fetch_update(Relaxed, Relaxed, |n| Some(count(n)));
-        if count(before.unwrap_or_else(|n| n)) & 255 > OVERRUNS {
+        if count(before.unwrap_or_else(|n| n)) & 255 > COSTLY {
             self.slow_until.store(now + 1_000, Relaxed);
         }
     }
@@ -419,7 +421,7 @@ mod tests {
         let lane = Lane::new().unwrap();
         let (slow, quick) = (lane.pace(), lane.pace());
         // Enough for one of two seconds, should one end meanwhile.
-        for _ in 0..=OVERRUNS * 2 {
+        for _ in 0..=COSTLY * 2 {
             lane.run(&slow, CPU, Box::pin(interrupted(1)))
                 .await
                 .unwrap();

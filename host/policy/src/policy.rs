@@ -383,7 +383,15 @@ impl Policy {
         });
         let cpu = template.budget(hook);
         match template.engine.lane.run(pace, cpu, called).await {
-            Some(ended) => ended,
+            Some(ended) => {
+                if ended
+                    .as_ref()
+                    .is_err_and(|error| error.kind.costs_instance())
+                {
+                    pace.costly();
+                }
+                ended
+            }
             None => {
                 let text = "its calls take long, and no turn of the node's threads for such calls came in time";
                 let error = template.error(CallErrorKind::Busy, hook, text);

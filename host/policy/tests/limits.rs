@@ -11,6 +11,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use support::{CAPABILITIES, GUEST, Node, all_grants, load, request, services, spec};
 use weir_policy::{
     CallError, CallErrorKind, Decision, Engine, EngineOptions, Hook, LoadCause, Policy, Record,
@@ -73,6 +74,25 @@ async fn a_capability_needs_its_grant() {
             "{missing}: {cause}"
         );
     }
+}
+
+#[tokio::test]
+async fn calls_begin_aside_when_too_many_cost_an_instance() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    // It has an answer when it was made here.
+    let at_once = || call(&policy, "/trap").now_or_never();
+    for _ in 0..3 {
+        assert!(at_once().is_some(), "it fails on the thread that asks");
+    }
+    // Enough of them for one of two seconds.
+    for _ in 0..8 {
+        assert_eq!(
+            call(&policy, "/trap").await.unwrap_err().kind,
+            CallErrorKind::Trap
+        );
+    }
+    // The other thread may have been quick, once.
+    assert!((0..8).any(|_| at_once().is_none()));
 }
 
 #[tokio::test]
