@@ -7,6 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ const LONGEST_TEXT: u64 = 64 * 1024;
 pub struct Compiler {
     program: PathBuf,
     args: Vec<OsString>,
+    /// Held open where `program` names it so.
+    _file: Option<Arc<File>>,
 }
 
 /// What a compiler wrote, in memory that this process alone can reach.
@@ -70,12 +73,24 @@ impl Compiler {
         Self {
             program: program.as_ref().to_owned(),
             args: args.into_iter().map(|it| it.as_ref().to_owned()).collect(),
+            _file: None,
         }
     }
 
-    /// The program that is running, whatever has become of its file since it was started.
+    /// The program that is running, whatever becomes of its file.
     pub fn this_program(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        Self::new("/proc/self/exe", args)
+        // Started by that name it would be valgrind itself, where that runs this program.
+        let this = "/proc/self/exe";
+        match File::open(this) {
+            Ok(file) => {
+                let compiler = Self::new(path_of(&file), args);
+                Self {
+                    _file: Some(Arc::new(file)),
+                    ..compiler
+                }
+            }
+            Err(_) => Self::new(this, args),
+        }
     }
 
     /// Blocks until it has answered. On a node whose processors have no time to spare it begins
@@ -138,8 +153,12 @@ impl Compiler {
 impl Code {
     /// Where to open it.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+        path_of(&self.0)
     }
+}
+
+fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn text(mut written: File) -> io::Result<String> {

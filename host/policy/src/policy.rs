@@ -88,6 +88,20 @@ impl Policy {
         })))
     }
 
+    /// Makes a second instance where decisions are remembered, which takes two that agree: no
+    /// request has to wait for it then. One that fails is made anew when it is needed.
+    pub async fn warm(&self) {
+        let Inner { template, pool, .. } = &*self.0;
+        if !self.remembers() || pool.idle() > 1 || template.limits.instances < 2 {
+            return;
+        }
+        let policy = self.clone();
+        let made = async move { policy.0.template.instantiate().await };
+        if let Some(Ok(instance)) = template.engine.lane.load(made).await {
+            pool.put(instance);
+        }
+    }
+
     /// What its instances are made from.
     pub(crate) fn template(&self) -> &Template {
         &self.0.template
@@ -432,14 +446,8 @@ impl Policy {
                 template.error(CallErrorKind::Busy, hook, text),
             );
         };
-        let other = |instance: Instance| match instance.id == but_not {
-            true => {
-                pool.put(instance);
-                None
-            }
-            false => Some(instance),
-        };
-        let mut instance = match pool.take().and_then(other) {
+        let idle = pool.take_where(|instance: &Instance| instance.id != but_not);
+        let mut instance = match idle {
             Some(instance) => instance,
             None => match template.instantiate().await {
                 Ok(instance) => instance,

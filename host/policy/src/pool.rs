@@ -66,6 +66,18 @@ impl<T> Pool<T> {
         self.idle.pop()
     }
 
+    /// An idle one that will do, if there is one.
+    pub(crate) fn take_where(&self, will_do: impl Fn(&T) -> bool) -> Option<T> {
+        for _ in 0..self.idle() {
+            let item = self.take()?;
+            if will_do(&item) {
+                return Some(item);
+            }
+            self.put(item);
+        }
+        None
+    }
+
     /// Gives one back.
     pub(crate) fn put(&self, item: T) {
         // As many permits as places: it fits. Were it full, dropping is right too.
@@ -118,6 +130,15 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert!(pool.permit().await.is_err());
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[test]
+    fn gives_the_first_that_will_do_and_keeps_the_others() {
+        let pool = Pool::new(3);
+        (1..=3).for_each(|item| pool.put(item));
+        assert_eq!(pool.take_where(|item| *item == 2), Some(2));
+        assert_eq!(pool.take_where(|item| *item == 2), None);
+        assert_eq!(pool.idle(), 2);
     }
 
     #[test]

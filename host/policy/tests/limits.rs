@@ -115,6 +115,24 @@ async fn instances_are_reused_and_dropped_after_a_trap() {
 }
 
 #[tokio::test]
+async fn a_warm_policy_has_both_instances_that_a_remembered_decision_takes() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    policy.warm().await;
+    assert_eq!(policy.idle_instances(), 2);
+    policy.warm().await;
+    assert_eq!(policy.stats().instances_made(), 2, "two are enough");
+    let request = request("/pure", &[]);
+    for _ in 0..2 {
+        policy.decide(&request, 0).await.unwrap();
+    }
+    assert!(policy.recall(&request).is_some());
+    assert_eq!(policy.stats().instances_made(), 2);
+    let (alone, _) = load(&GUEST, |spec| spec.memo = false).await;
+    alone.warm().await;
+    assert_eq!(alone.idle_instances(), 1);
+}
+
+#[tokio::test]
 async fn an_error_of_the_guest_keeps_the_instance() {
     let (policy, _) = load(&GUEST, |_| ()).await;
     let error = call(&policy, "/error").await.unwrap_err();
@@ -285,8 +303,8 @@ async fn a_guest_that_loops_takes_no_time_of_the_thread_that_serves() {
     .await;
     let request = request("/spin", &[]);
     let used = || {
-        let time = rustix::time::clock_gettime(rustix::thread::ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        Duration::from(nix::time::clock_gettime(clock).unwrap())
     };
     let before = used();
     let ended = policy.on_request(&request, 0, Record::No).await;

@@ -230,6 +230,7 @@ impl Loader {
         if self.tests {
             cases::test(&policy, &bytes, config.cases.as_deref()).await?;
         }
+        policy.warm().await;
         self.known.note(&policy);
         Ok(Version {
             policy,
