@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 mod plain;
 
-use plain::Plain;
+use plain::{Firsts, Plain};
 
 /// The most globs of one list.
 const MAX_GLOBS: usize = 64;
@@ -26,6 +26,8 @@ pub struct Globs(Arc<Compiled>);
 struct Compiled {
     patterns: Vec<String>,
     plain: Box<[Plain]>,
+    /// With what a text may begin that one of these matches: most texts do not.
+    firsts: Firsts,
     /// All the others.
     set: GlobSet,
 }
@@ -66,6 +68,7 @@ impl Globs {
         let set = set.build().map_err(|e| format!("not a glob: {e}"))?;
         Ok(Self(Arc::new(Compiled {
             patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
+            firsts: Firsts::of(&plain),
             plain: plain.into(),
             set,
         })))
@@ -73,8 +76,11 @@ impl Globs {
 
     /// Does one of the globs match all of `text`?
     pub fn matches(&self, text: &str) -> bool {
-        let Compiled { plain, set, .. } = &*self.0;
-        plain.iter().any(|plain| plain.matches(text)) || (!set.is_empty() && set.is_match(text))
+        let Compiled {
+            plain, firsts, set, ..
+        } = &*self.0;
+        (firsts.may_begin(text) && plain.iter().any(|plain| plain.matches(text)))
+            || (!set.is_empty() && set.is_match(text))
     }
 
     /// The globs as they were written.

@@ -10,7 +10,7 @@ const PLACES: usize = 1_024;
 /// The longest text that is kept, in bytes: [`PLACES`] of them are 512 KiB, for each thread.
 const LONGEST: usize = 512;
 
-/// A table in which a new entry takes the place of what stood there.
+/// A table in which each text has two places: a new one takes that of the older of the two.
 pub(crate) struct Recent<K, V> {
     places: Vec<Option<(K, V)>>,
     hasher: RandomState,
@@ -38,18 +38,20 @@ impl<K, V: Copy> Recent<K, V> {
             return find();
         }
         #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are taken")]
-        let place = self.hasher.hash_one(hashed) as usize % PLACES;
-        let Some(place) = self.places.get_mut(place) else {
+        let first = (self.hasher.hash_one(hashed) as usize % PLACES) & !1;
+        let Some([newer, older]) = self.places.get_mut(first..first + 2) else {
             return find();
         };
-        match place {
-            Some((known, value)) if is_same(known) => *value,
-            _ => {
-                let value = find();
-                *place = Some((key(), value));
-                value
+        for place in [&*newer, &*older] {
+            if let Some((known, value)) = place
+                && is_same(known)
+            {
+                return *value;
             }
         }
+        let value = find();
+        *older = newer.replace((key(), value));
+        value
     }
 }
 
@@ -70,6 +72,29 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         assert_eq!(get(&mut recent, &long, || 2), 2);
         assert_eq!(get(&mut recent, &long, || 3), 3, "too long to be kept");
+    }
+
+    #[test]
+    fn two_texts_that_share_places_are_both_kept() {
+        let mut recent = Recent::new();
+        let mut shared = |text: &str, find: fn() -> usize| {
+            let text = text.as_bytes();
+            let hashed = "the same for all";
+            recent.get(
+                text,
+                hashed,
+                |known: &Vec<u8>| *known == text,
+                || text.to_vec(),
+                find,
+            )
+        };
+        shared("a", || 1);
+        shared("b", || 2);
+        assert_eq!(shared("a", || panic!("it is known")), 1);
+        assert_eq!(shared("b", || panic!("it is known")), 2);
+        shared("c", || 3);
+        assert_eq!(shared("b", || panic!("it is known")), 2);
+        assert_eq!(shared("a", || 4), 4, "the older one made way");
     }
 
     #[test]

@@ -72,6 +72,50 @@ impl Plain {
     }
 }
 
+/// The first bytes of what some globs match.
+#[derive(Debug)]
+pub(super) struct Firsts {
+    /// Bit by bit.
+    bytes: [u64; 4],
+    /// Also the text without one.
+    empty: bool,
+}
+
+impl Firsts {
+    pub(super) fn of(globs: &[Plain]) -> Self {
+        let mut firsts = Self {
+            bytes: [0; 4],
+            empty: false,
+        };
+        for glob in globs {
+            let text = match glob {
+                Plain::Is(text) | Plain::Begins(text) => text.as_bytes().first(),
+                Plain::Extension { .. } => None,
+            };
+            match (text, glob) {
+                (Some(first), _) => firsts.bytes[usize::from(first >> 6)] |= 1 << (first & 63),
+                (None, Plain::Is(_)) => firsts.empty = true,
+                (None, _) => {
+                    firsts = Self {
+                        bytes: [u64::MAX; 4],
+                        empty: true,
+                    };
+                    break;
+                }
+            }
+        }
+        firsts
+    }
+
+    /// May one of them match it?
+    pub(super) fn may_begin(&self, text: &str) -> bool {
+        match text.as_bytes().first() {
+            Some(first) => self.bytes[usize::from(first >> 6)] >> (first & 63) & 1 == 1,
+            None => self.empty,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use globset::GlobBuilder;
@@ -101,6 +145,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn most_texts_begin_otherwise() {
+        let globs = ["utm_*", "gclid", "\u{fc}"].map(|glob| Plain::of(glob).unwrap());
+        let firsts = Firsts::of(&globs);
+        let may: Vec<_> = ["utm_source", "g", "\u{fc}ber", "page", "", "U"]
+            .into_iter()
+            .filter(|text| firsts.may_begin(text))
+            .collect();
+        assert_eq!(may, ["utm_source", "g", "\u{fc}ber"]);
+        assert!(Firsts::of(&[Plain::Is("".into())]).may_begin(""));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
@@ -120,6 +176,8 @@ mod tests {
                     glob.compile_matcher().is_match(&text),
                     "{} {:?}", pattern, text
                 );
+                let globs = [Plain::Is("b".into()), plain];
+                prop_assert!(!globs[1].matches(&text) || Firsts::of(&globs).may_begin(&text));
             }
         }
     }
