@@ -266,21 +266,21 @@ impl Follower {
     ) -> Result<Followed, CallError> {
         for content in release.contents() {
             let (hash, size) = (&content.hash, content.bytes);
-            if contents.contains_key(hash) {
-                continue;
+            if !contents.contains_key(hash) {
+                let got = match app.loader().component_ahead(hash) {
+                    Some(ahead) => Some(ahead),
+                    None => self.published.get(name, hash, size).await?,
+                };
+                contents.extend(got.map(|bytes| (hash.clone(), bytes)));
             }
-            let got = match app.loader().component_ahead(hash) {
-                Some(ahead) => Some(ahead),
-                None => self.published.get(name, hash, size).await?,
-            };
-            contents.extend(got.map(|bytes| (hash.clone(), bytes)));
-        }
-        for content in release.contents() {
             if let Some(wanted) = app.to_load(name, content, &contents).await {
                 let loader = app.loader();
                 let loaded = loader.load_ahead(name, wanted, Services::Live);
-                // Other policies are followed meanwhile.
-                if tokio::time::timeout(POLL, loaded).await.is_err() {
+                if !self.agreed {
+                    // What was missed is there before the node serves.
+                    loaded.await;
+                } else if tokio::time::timeout(POLL, loaded).await.is_err() {
+                    // Other policies are followed meanwhile.
                     return Ok(Followed::Later);
                 }
             }
