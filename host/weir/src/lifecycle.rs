@@ -51,7 +51,12 @@ impl App {
     pub(crate) async fn hold(&self, name: &str, upload: Upload) -> Result<Deployed, TrialError> {
         let bytes = upload.bytes.clone();
         let (content, contents) = upload.named().await;
-        if let Some(wanted) = self.to_load(name, &content, &contents).await {
+        let is_held = {
+            let state = self.state().await;
+            let mut held = state.policies.get(name).into_iter().flat_map(Entry::held);
+            held.any(|version| version == policies::short(&content.hash))
+        };
+        if !is_held && let Some(wanted) = self.to_load(name, &content, &contents).await {
             let loader = self.loader();
             loader.load_ahead(name, wanted, Services::Watched).await;
         }
@@ -131,12 +136,19 @@ impl App {
         by: &'static str,
         why: Option<String>,
     ) -> Result<RolledBack, TrialError> {
-        let before = before(&*self.state().await, name)?;
-        let contents = match &before {
+        let wanted = before(&*self.state().await, name)?;
+        let mut contents = match &wanted {
             Some(before) => self.ready_again(name, before).await,
             None => Contents::new(),
         };
         let mut state = self.state().await;
+        // Something may have been changed meanwhile: that is taken back.
+        let before = before(&state, name)?;
+        if let Some(before) = &before
+            && !contents.contains_key(&before.hash)
+        {
+            contents = self.fetch(name, before).await;
+        }
         let back = match before {
             None => state.policies.roll_back(name),
             // What the fleet had before, also where this node has gone another way since.
