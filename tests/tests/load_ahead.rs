@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use weir_tests::artifact::weir_binary;
 use weir_tests::component::{marked, with_cases, with_misdeed};
 use weir_tests::{Answer, Config, Origin, RedisServer, Reply, Scratch, Weir, guests, until};
 
@@ -67,6 +68,24 @@ async fn slow(node: &Arc<Weir>) -> tokio::task::JoinHandle<Answer> {
     deploying
 }
 
+#[test]
+fn a_compiler_gives_up_what_nobody_leaves_it_the_time_for() {
+    let compile = |milliseconds: &str| {
+        let component = std::fs::File::open(guests().misbehaving()).expect("the component");
+        std::process::Command::new(weir_binary())
+            .args(["compile-component", "--idle-for", milliseconds])
+            .stdin(component)
+            .output()
+            .expect("weir runs")
+    };
+    let starved = compile("0");
+    assert_eq!(starved.status.code(), Some(4), "{starved:?}");
+    assert!(starved.stdout.is_empty());
+    let compiled = compile("3600000");
+    assert_eq!(compiled.status.code(), Some(0));
+    assert!(compiled.stdout.starts_with(b"\x7fELF"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_version_is_tested_another_policy_is_sent_and_taken_back() {
     let origin = origin().await;
@@ -108,7 +127,11 @@ async fn a_version_that_is_tested_on_another_node_is_loaded_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_loads_slowly_keeps_no_other_policy_from_being_followed() {
     let (origin, redis) = (origin().await, RedisServer::start().await);
-    let one = config(&origin, "").redis(&redis.url()).start().await;
+    let one = config(&origin, "").redis(&redis.url()).data_dir();
+    let one = one.start().await;
+    // It has the code at hand then: the processor will be busy.
+    let slow = with_misdeed(&component(), "endless-loop");
+    deploy(&one, "p?activate=false", slow.clone()).await;
     // On this node alone the version has a case, which takes long and fails.
     let dir = Scratch::new();
     let cases = dir.write("cases.toml", CASE);
@@ -120,7 +143,7 @@ async fn a_version_that_loads_slowly_keeps_no_other_policy_from_being_followed()
     let version = deployed["version"].as_str().expect("a version");
     until_version(&two, "q", version).await;
     let compiled = two.cpu_of_children();
-    deploy(&one, "p", with_misdeed(&component(), "endless-loop")).await;
+    deploy(&one, "p", slow).await;
     until("the process that compiles it to end", async || {
         (two.cpu_of_children() > compiled).then_some(())
     })

@@ -31,12 +31,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PATIENCE_PER_BYTE: Duration = Duration::from_micros(2);
 /// The exit status that says: what it wrote is no code, but what is wrong with the component.
 const REFUSED: u8 = 3;
+/// The longest text of that, in bytes.
+const LONGEST_TEXT: u64 = 64 * 1024;
 /// The exit status that says: what nobody else wanted was too little.
 const STARVED: u8 = 4;
 /// The argument with how long that is tried, in milliseconds.
 const IDLE_FOR: &str = "--idle-for";
-/// The longest text of that, in bytes.
-const LONGEST_TEXT: u64 = 64 * 1024;
 
 /// A program that does [`compile_component`] with its standard input and output.
 #[derive(Debug, Clone)]
@@ -58,8 +58,6 @@ pub(crate) enum Failure {
     Start(String),
     /// The component is wrong: what wasmtime says.
     Refused(String),
-    /// Nobody left it enough of the processor.
-    Starved,
     /// It ended without an answer.
     Died(String),
 }
@@ -98,13 +96,19 @@ impl Compiler {
     pub(crate) fn compile(&self, component: &[u8]) -> Result<Code, Failure> {
         let bytes = u32::try_from(component.len()).unwrap_or(u32::MAX);
         let patience = PATIENCE + PATIENCE_PER_BYTE.saturating_mul(bytes);
-        match self.try_compile(component, Some(patience)) {
-            Err(Failure::Starved) => self.try_compile(component, None),
-            ended => ended,
+        if let Some(code) = self.try_compile(component, Some(patience))? {
+            return Ok(code);
         }
+        let code = self.try_compile(component, None)?;
+        code.ok_or_else(|| Failure::Died("the process that compiles it gave up twice".to_owned()))
     }
 
-    fn try_compile(&self, component: &[u8], idle_for: Option<Duration>) -> Result<Code, Failure> {
+    /// `None` where it was starved.
+    fn try_compile(
+        &self,
+        component: &[u8],
+        idle_for: Option<Duration>,
+    ) -> Result<Option<Code>, Failure> {
         let start = |error: io::Error| {
             Failure::Start(format!(
                 "{} does not start: {error}",
@@ -138,12 +142,12 @@ impl Compiler {
         };
         let status = child.wait().map_err(|error| died(&error))?;
         if status.success() {
-            Ok(Code(code))
+            Ok(Some(Code(code)))
         } else if status.code() == Some(REFUSED.into()) {
             let text = text(code).map_err(|error| died(&error))?;
             Err(Failure::Refused(text))
         } else if status.code() == Some(STARVED.into()) {
-            Err(Failure::Starved)
+            Ok(None)
         } else {
             Err(died(&status))
         }
@@ -185,7 +189,7 @@ pub fn compile_component(
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let mut component = Vec::new();
     input.read_to_end(&mut component)?;
-    let watch = idle_for.map(idle).transpose()?;
+    let watch = idle_for.and_then(|time| idle(time).ok());
     let compiled =
         engine::wasmtime_engine().and_then(|engine| engine.precompile_component(&component));
     drop(watch);

@@ -59,9 +59,6 @@ impl Compiling {
                 .or_else(|error| slowly(&format!("{error:#}"))),
             Err(Failure::Start(why)) => slowly(&why),
             Err(Failure::Refused(text) | Failure::Died(text)) => Err(wasmtime::Error::msg(text)),
-            Err(Failure::Starved) => Err(wasmtime::Error::msg(
-                "the process that compiles it had no time of the processor",
-            )),
         }
     }
 

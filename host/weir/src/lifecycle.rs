@@ -86,8 +86,9 @@ impl App {
             weir_admin::TrialMode::Canary => TrialMode::Canary,
         };
         let wanted = request.version.as_deref();
-        let entry = self.state().await.policies.get(name).cloned();
-        if let Some(wanted) = entry.and_then(|entry| entry.to_try(wanted)) {
+        let to_try = |entry: &Entry| entry.to_try(wanted);
+        let to_load = self.state().await.policies.get(name).and_then(to_try);
+        if let Some(wanted) = to_load {
             let loader = self.loader();
             loader.load_ahead(name, wanted, policies::reach(mode)).await;
         }
@@ -113,8 +114,9 @@ impl App {
         name: &str,
         wanted: Option<&str>,
     ) -> Result<Deployed, TrialError> {
-        let entry = self.state().await.policies.get(name).cloned();
-        if let Some((content, wanted)) = entry.and_then(|entry| entry.to_promote(wanted)) {
+        let to_promote = |entry: &Entry| entry.to_promote(wanted);
+        let to_load = self.state().await.policies.get(name).and_then(to_promote);
+        if let Some((content, wanted)) = to_load {
             self.make_ready(name, &content, wanted).await;
         }
         let mut state = self.state().await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use weir_tests::names::POLICY_ERRORS;
 use weir_tests::{Config, Scratch, answer, guests};
 
 use super::site::{self, Site};
@@ -104,9 +105,7 @@ async fn half(site: &Site, misdeed: &str, options: &Options) -> Result<(u64, u64
     ended.store(true, Relaxed);
     bad.await?;
     let quarantined = [("reason", "quarantined")];
-    let not_called = node
-        .admin()
-        .metric("weir_policy_errors_total", &quarantined);
+    let not_called = node.admin().metric(POLICY_ERRORS, &quarantined);
     ensure!(
         not_called.await == 0.0,
         "the policy was not called any more: the numbers mean nothing"

@@ -218,6 +218,10 @@ impl Follower {
         let Some(content) = read_announced(document) else {
             return;
         };
+        if app.loader().component_ahead(&content.hash).is_some() {
+            // It is this node that was told.
+            return;
+        }
         let (app, published, name) = (Arc::clone(app), self.published.clone(), name.to_owned());
         tokio::spawn(async move {
             let got = published.get(&name, &content.hash, content.bytes).await;
