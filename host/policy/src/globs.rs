@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 mod plain;
 
-use plain::{Firsts, Plain};
+use plain::{Plain, Plains};
 
 /// The most globs of one list.
 const MAX_GLOBS: usize = 64;
@@ -25,9 +25,7 @@ pub struct Globs(Arc<Compiled>);
 
 struct Compiled {
     patterns: Vec<String>,
-    plain: Box<[Plain]>,
-    /// With what a text may begin that one of these matches: most texts do not.
-    firsts: Firsts,
+    plain: Plains,
     /// All the others.
     set: GlobSet,
 }
@@ -68,19 +66,15 @@ impl Globs {
         let set = set.build().map_err(|e| format!("not a glob: {e}"))?;
         Ok(Self(Arc::new(Compiled {
             patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
-            firsts: Firsts::of(&plain),
-            plain: plain.into(),
+            plain: Plains::new(plain),
             set,
         })))
     }
 
     /// Does one of the globs match all of `text`?
     pub fn matches(&self, text: &str) -> bool {
-        let Compiled {
-            plain, firsts, set, ..
-        } = &*self.0;
-        (firsts.may_begin(text) && plain.iter().any(|plain| plain.matches(text)))
-            || (!set.is_empty() && set.is_match(text))
+        let Compiled { plain, set, .. } = &*self.0;
+        plain.matches(text) || (!set.is_empty() && set.is_match(text))
     }
 
     /// The globs as they were written.

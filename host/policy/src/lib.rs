@@ -73,4 +73,4 @@ pub use reads::{Answer, Read, ReadInput, Reads, Record};
 pub use request::{RequestHead, Scheme};
 pub use sections::custom_sections;
 pub use shape::Shape;
-pub use stats::{Hook, HookStats, Outcomes, PolicyStats};
+pub use stats::{Hook, HookStats, LookedUp, Outcomes, PolicyStats};

@@ -29,6 +29,8 @@ use crate::request::RequestHead;
 const SAMPLE: u32 = 256;
 /// But no more of them than take this share of a core.
 const SAMPLE_SHARE: u32 = 200;
+/// And at least so much later than the one before: each has the guests' clock started.
+const SAMPLE_PAUSE: Duration = Duration::from_millis(25);
 /// The longest time for which a sample that does not end keeps others from being taken.
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(1);
 /// The least time between two sweeps: what is asked for that often stays.
@@ -190,7 +192,7 @@ impl Memo {
 
     /// A sample took so long: the next one waits until it is worth that.
     pub(crate) fn sampled(&self, now: Instant, took: Duration) {
-        let pause = nanoseconds(took.saturating_mul(SAMPLE_SHARE));
+        let pause = nanoseconds(took.saturating_mul(SAMPLE_SHARE).max(SAMPLE_PAUSE));
         let after = self.nanoseconds(now).saturating_add(pause);
         self.sample_after.store(after, Ordering::Relaxed);
     }

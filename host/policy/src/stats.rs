@@ -141,42 +141,48 @@ impl HookStats {
     }
 }
 
+/// How a lookup under a key of a policy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookedUp {
+    /// Something stored answered it.
+    Hit,
+    /// Nothing stored did.
+    Miss,
+    /// Nothing was looked up.
+    Not,
+}
+
 /// What came of a policy's decisions. The node counts it: a policy does not see it.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    lookups: AtomicU64,
-    hits: AtomicU64,
-    answers: AtomicU64,
-    errors: AtomicU64,
+    /// By the end of the lookup, and whether the answer was a 5xx: one counter for each
+    /// answer, since every hit counts one.
+    counts: [[AtomicU64; 2]; 3],
 }
 
 impl Outcomes {
-    /// Counts an answer to a request that it decided, and whether that was a 5xx.
-    pub fn answered(&self, server_error: bool) {
-        self.answers.fetch_add(1, Relaxed);
-        if server_error {
-            self.errors.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Counts a lookup under a key of its, and whether something stored answered it.
-    pub fn looked_up(&self, hit: bool) {
-        self.lookups.fetch_add(1, Relaxed);
-        if hit {
-            self.hits.fetch_add(1, Relaxed);
-        }
+    /// Counts an answer to a request that the policy decided: what became of its lookup, and
+    /// whether the answer was a 5xx.
+    pub fn answered(&self, looked_up: LookedUp, server_error: bool) {
+        self.counts[looked_up as usize][usize::from(server_error)].fetch_add(1, Relaxed);
     }
 
     /// Lookups, and how many of them something stored answered.
     pub fn lookups(&self) -> (u64, u64) {
-        let hits = self.hits.load(Relaxed);
-        (self.lookups.load(Relaxed).max(hits), hits)
+        let hits = self.of(LookedUp::Hit);
+        (hits + self.of(LookedUp::Miss), hits)
     }
 
     /// Answers, and how many of them were 5xx.
     pub fn answers(&self) -> (u64, u64) {
-        let errors = self.errors.load(Relaxed);
-        (self.answers.load(Relaxed).max(errors), errors)
+        let sum = |at: usize| self.counts.iter().map(|by| by[at].load(Relaxed)).sum();
+        let (fine, errors): (u64, u64) = (sum(0), sum(1));
+        (fine + errors, errors)
+    }
+
+    fn of(&self, looked_up: LookedUp) -> u64 {
+        let counts = self.counts[looked_up as usize].iter();
+        counts.map(|count| count.load(Relaxed)).sum()
     }
 }
 
@@ -229,6 +235,25 @@ mod tests {
         }
         assert_eq!(class(u64::MAX), CLASSES - 1);
         assert!(end(CLASSES - 1) > 8_000_000_000);
+    }
+
+    #[test]
+    fn outcomes_add_up() {
+        let outcomes = Outcomes::default();
+        for (looked_up, server_error, times) in [
+            (LookedUp::Hit, false, 1),
+            (LookedUp::Hit, true, 2),
+            (LookedUp::Miss, false, 4),
+            (LookedUp::Miss, true, 8),
+            (LookedUp::Not, false, 16),
+            (LookedUp::Not, true, 32),
+        ] {
+            for _ in 0..times {
+                outcomes.answered(looked_up, server_error);
+            }
+        }
+        assert_eq!(outcomes.lookups(), (15, 3));
+        assert_eq!(outcomes.answers(), (63, 42));
     }
 
     #[test]

@@ -62,8 +62,10 @@ pub struct CacheStatus<'a> {
     pub collapsed: bool,
     /// The cache key.
     pub key: Option<&'a str>,
-    /// Tier, policy, reason: for people.
+    /// The tier or the reason: for people, in `detail`.
     pub detail: Option<&'a str>,
+    /// Who decided, behind it in `detail`.
+    pub by: Option<&'a str>,
 }
 
 impl CacheStatus<'_> {
@@ -96,8 +98,12 @@ impl CacheStatus<'_> {
         if self.fwd.is_some() && self.collapsed {
             text.extend_from_slice(b"; collapsed");
         }
-        push_string(&mut text, b"; key=", self.key);
-        push_string(&mut text, b"; detail=", self.detail);
+        if let Some(key) = self.key {
+            push_string(&mut text, b"; key=", [Some(key), None]);
+        }
+        if self.detail.is_some() || self.by.is_some() {
+            push_string(&mut text, b"; detail=", [self.detail, self.by]);
+        }
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("weir"))
     }
 }
@@ -105,25 +111,44 @@ impl CacheStatus<'_> {
 /// A Structured Field integer has at most 15 digits.
 const GREATEST_INTEGER: i64 = 999_999_999_999_999;
 
-fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], value: Option<&str>) {
-    let Some(value) = value else { return };
+/// Which bytes stand for themselves in a string: RFC 9651 section 3.3.3.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'\\');
+        byte += 1;
+    }
+    table
+};
+
+/// The texts, with a space between them.
+fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], texts: [Option<&str>; 2]) {
     out.extend_from_slice(name);
     out.push(b'"');
-    let mut rest = value.as_bytes();
+    for (index, text) in texts.into_iter().flatten().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        push_escaped(out, text);
+    }
+    out.push(b'"');
+}
+
+fn push_escaped(out: &mut SmallVec<[u8; USUAL_LEN]>, text: &str) {
+    let mut rest = text.as_bytes();
     loop {
-        let is_special = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
-        let plain = rest.iter().position(is_special).unwrap_or(rest.len());
-        let (plain, special) = rest.split_at(plain);
+        let special = rest.iter().position(|&byte| !PLAIN[usize::from(byte)]);
+        let (plain, special) = rest.split_at(special.unwrap_or(rest.len()));
         out.extend_from_slice(plain);
         match special.split_first() {
-            None => break,
+            None => return,
             Some((byte @ (b'"' | b'\\'), _)) => out.extend_from_slice(&[b'\\', *byte]),
             // Writing into memory cannot fail.
             Some((byte, _)) => drop(write!(out, "%{byte:02X}")),
         }
         rest = special.get(1..).unwrap_or_default();
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -139,7 +164,8 @@ mod tests {
             hit: true,
             ttl: Some(-3),
             key: Some("http://a|user:profile:42"),
-            detail: Some("memory charity@0a1b"),
+            detail: Some("memory"),
+            by: Some("charity@0a1b"),
             ..CacheStatus::default()
         };
         assert_eq!(
@@ -161,6 +187,19 @@ mod tests {
         assert_eq!(
             status.to_header_value(),
             "weir; fwd=stale; fwd-status=304; stored; collapsed"
+        );
+    }
+
+    #[test]
+    fn who_decided_may_be_all_there_is_to_tell() {
+        let status = CacheStatus {
+            fwd: Some(Fwd::UriMiss),
+            by: Some("a\"b\\c\u{fc}"),
+            ..CacheStatus::default()
+        };
+        assert_eq!(
+            status.to_header_value(),
+            r#"weir; fwd=uri-miss; detail="a\"b\\c%C3%BC""#
         );
     }
 

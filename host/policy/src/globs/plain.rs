@@ -3,6 +3,9 @@
 /// What may stand for something else in a glob.
 const SPECIAL: &[char] = &['*', '?', '[', ']', '{', '}', '\\', '!'];
 
+/// The longest extension that is compared as a number, in bytes.
+const LONGEST_EXTENSION: usize = 7;
+
 /// A glob that needs no automaton.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plain {
@@ -12,8 +15,8 @@ pub(super) enum Plain {
     Begins(Box<str>),
     /// `**/*.{css,js}` and `**/*.css`
     Extension {
-        /// Without the dot, in order.
-        sorted: Box<[Box<str>]>,
+        /// Without the dot, [`packed`], in order.
+        sorted: Box<[u64]>,
         longest: usize,
     },
 }
@@ -29,17 +32,19 @@ impl Plain {
                 None if extensions.contains(',') => return None,
                 None => extensions,
             };
-            let is_extension =
-                |text: &str| !text.is_empty() && is_text(text) && !text.contains(['/', '.']);
+            let is_extension = |text: &str| {
+                (1..=LONGEST_EXTENSION).contains(&text.len())
+                    && is_text(text)
+                    && !text.contains(['/', '.'])
+            };
             if !list.split(',').all(is_extension) {
                 return None;
             }
-            let mut sorted: Vec<Box<str>> = list.split(',').map(Box::from).collect();
+            let texts = || list.split(',').map(str::as_bytes);
+            let mut sorted: Box<[u64]> = texts().map(packed).collect();
             sorted.sort_unstable();
-            return Some(Self::Extension {
-                longest: sorted.iter().map(|it| it.len()).max()?,
-                sorted: sorted.into(),
-            });
+            let longest = texts().map(<[u8]>::len).max()?;
+            return Some(Self::Extension { sorted, longest });
         }
         let (text, begins) = match pattern.strip_suffix('*') {
             Some(text) => (text, true),
@@ -49,8 +54,16 @@ impl Plain {
         is_text(text).then(|| made(text.into()))
     }
 
+    /// With what all begins that it matches, where that is one byte.
+    fn first(&self) -> Option<u8> {
+        match self {
+            Self::Is(text) | Self::Begins(text) => text.as_bytes().first().copied(),
+            Self::Extension { .. } => None,
+        }
+    }
+
     /// Does it match all of `text`?
-    pub(super) fn matches(&self, text: &str) -> bool {
+    fn matches(&self, text: &str) -> bool {
         match self {
             Self::Is(all) => **all == *text,
             Self::Begins(start) => text
@@ -64,55 +77,65 @@ impl Plain {
                     return false;
                 };
                 let extension = tail.get(dot + 1..).unwrap_or_default();
-                sorted
-                    .binary_search_by(|known| known.as_bytes().cmp(extension))
-                    .is_ok()
+                sorted.binary_search(&packed(extension)).is_ok()
             }
         }
     }
 }
 
-/// The first bytes of what some globs match.
+/// A text of at most [`LONGEST_EXTENSION`] as a number, which is compared at once. The one before
+/// it tells how long it is.
+fn packed(text: &[u8]) -> u64 {
+    let shifted = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    text.iter().fold(1, shifted)
+}
+
+/// Globs that need no automaton, by the first byte of what they match: most texts begin
+/// otherwise.
 #[derive(Debug)]
-pub(super) struct Firsts {
-    /// Bit by bit.
-    bytes: [u64; 4],
-    /// Also the text without one.
-    empty: bool,
+pub(super) struct Plains {
+    /// Those that match texts which begin with any byte, or none; then the others by it.
+    globs: Box<[Plain]>,
+    /// Where those for all end.
+    for_all: usize,
+    /// Where those that begin with a byte, or with a smaller one, end.
+    ends: Box<[u8; 256]>,
 }
 
-impl Firsts {
-    pub(super) fn of(globs: &[Plain]) -> Self {
-        let mut firsts = Self {
-            bytes: [0; 4],
-            empty: false,
-        };
-        for glob in globs {
-            let text = match glob {
-                Plain::Is(text) | Plain::Begins(text) => text.as_bytes().first(),
-                Plain::Extension { .. } => None,
-            };
-            match (text, glob) {
-                (Some(first), _) => firsts.bytes[usize::from(first >> 6)] |= 1 << (first & 63),
-                (None, Plain::Is(_)) => firsts.empty = true,
-                (None, _) => {
-                    firsts = Self {
-                        bytes: [u64::MAX; 4],
-                        empty: true,
-                    };
-                    break;
-                }
-            }
+impl Plains {
+    /// At most 255 of them: more are left out.
+    pub(super) fn new(mut globs: Vec<Plain>) -> Self {
+        globs.truncate(usize::from(u8::MAX));
+        globs.sort_by_key(Plain::first);
+        let for_all = globs.iter().filter(|it| it.first().is_none()).count();
+        let mut ends = Box::new([0; 256]);
+        for (byte, end) in (0_u8..=255).zip(ends.iter_mut()) {
+            let before = globs.iter().filter(|it| it.first() <= Some(byte));
+            // There are at most that many.
+            *end = u8::try_from(before.count()).unwrap_or(u8::MAX);
         }
-        firsts
+        Self {
+            globs: globs.into(),
+            for_all,
+            ends,
+        }
     }
 
-    /// May one of them match it?
-    pub(super) fn may_begin(&self, text: &str) -> bool {
-        match text.as_bytes().first() {
-            Some(first) => self.bytes[usize::from(first >> 6)] >> (first & 63) & 1 == 1,
-            None => self.empty,
+    /// Does one of them match all of `text`?
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let among = |from: usize, to: usize| {
+            let globs = self.globs.get(from..to).unwrap_or_default();
+            globs.iter().any(|glob| glob.matches(text))
+        };
+        if among(0, self.for_all) {
+            return true;
         }
+        let Some(&first) = text.as_bytes().first() else {
+            return false;
+        };
+        let end_of = |byte: u8| usize::from(self.ends[usize::from(byte)]);
+        let begin = first.checked_sub(1).map_or(self.for_all, end_of);
+        among(begin, end_of(first))
     }
 }
 
@@ -140,21 +163,38 @@ mod tests {
             "**/*.a.b",
             "**/*.{a,b",
             "[ab]",
+            "**/*.abcdefgh",
         ] {
             assert_eq!(Plain::of(pattern), None, "{pattern}");
         }
     }
 
     #[test]
-    fn most_texts_begin_otherwise() {
-        let globs = ["utm_*", "gclid", "\u{fc}"].map(|glob| Plain::of(glob).unwrap());
-        let firsts = Firsts::of(&globs);
-        let may: Vec<_> = ["utm_source", "g", "\u{fc}ber", "page", "", "U"]
-            .into_iter()
-            .filter(|text| firsts.may_begin(text))
-            .collect();
-        assert_eq!(may, ["utm_source", "g", "\u{fc}ber"]);
-        assert!(Firsts::of(&[Plain::Is("".into())]).may_begin(""));
+    fn they_are_found_by_the_first_byte() {
+        let patterns = ["utm_*", "gclid", "\u{fc}*", "", "**/*.css", "utm", "a*"];
+        let globs = patterns.map(|glob| Plain::of(glob).unwrap());
+        let plains = Plains::new(globs.into());
+        let of = |text: &&str| plains.matches(text);
+        let matched: Vec<_> = [
+            "utm_source",
+            "gclid",
+            "\u{fc}ber",
+            "",
+            "/a.css",
+            "utm",
+            "a",
+            "gc",
+            "b",
+            "U",
+            "z",
+        ]
+        .into_iter()
+        .filter(of)
+        .collect();
+        assert_eq!(
+            matched,
+            ["utm_source", "gclid", "\u{fc}ber", "", "/a.css", "utm", "a"]
+        );
     }
 
     proptest! {
@@ -164,7 +204,7 @@ mod tests {
         #[test]
         fn it_matches_what_globset_matches(
             pattern in "(\\*\\*/\\*\\.(\\{(a|b|ab|,){1,4}\\}|a|ab|a,b|.)|[ab/.*!{},\\\\]{0,5}\\*?)",
-            text in "[ab/.,*\n]{0,4}(\\.?(a|ab|b))?",
+            text in "[ab/.,*\n\0]{0,4}(\\.?\0?(a|ab|b))?",
         ) {
             let glob = GlobBuilder::new(&pattern)
                 .literal_separator(true)
@@ -176,8 +216,9 @@ mod tests {
                     glob.compile_matcher().is_match(&text),
                     "{} {:?}", pattern, text
                 );
-                let globs = [Plain::Is("b".into()), plain];
-                prop_assert!(!globs[1].matches(&text) || Firsts::of(&globs).may_begin(&text));
+                let known = plain.matches(&text);
+                let plains = Plains::new(vec![Plain::Is("b".into()), plain]);
+                prop_assert_eq!(plains.matches(&text), known || text == "b");
             }
         }
     }

@@ -144,7 +144,7 @@ fn a_sample_of_what_is_known_is_asked_again() {
     let asked = (0..rounds)
         .filter(|_| {
             let asked = memo.serve(&request).is_none();
-            memo.sampled(memo.began, Duration::ZERO);
+            memo.sample_after.store(0, Ordering::Relaxed);
             asked
         })
         .count();
@@ -163,6 +163,12 @@ fn samples_take_a_small_share_of_the_time_however_slow_the_policy_is() {
     memo.sampled(memo.began + took, took);
     let again = took + took * SAMPLE_SHARE;
     assert!(!memo.may_sample(memo.began + again - ms(1)));
+    assert!(memo.may_sample(memo.began + again));
+    // After a fast one too, it takes a while.
+    let now = memo.began + again;
+    memo.sampled(now, Duration::from_micros(1));
+    assert!(!memo.may_sample(now + SAMPLE_PAUSE - ms(1)));
+    let again = again + SAMPLE_PAUSE;
     assert!(memo.may_sample(memo.began + again));
     // This one never ends.
     assert!(memo.may_sample(memo.began + again + SAMPLE_PATIENCE));

@@ -1,9 +1,11 @@
 //! The tree of remembered decisions. It only grows, and what is in it does not change, so that
 //! reading takes no lock; adding is for one at a time.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use ahash::RandomState;
 
 use super::Lesson;
 use crate::decision::Decision;

@@ -1,6 +1,5 @@
 //! May what a tier holds be used for this request, and how?
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use weir_policy::RequestHead;
@@ -144,19 +143,5 @@ pub(crate) fn stands_in(
         Some("origin-unreachable")
     } else {
         None
-    }
-}
-
-/// `detail` of Cache-Status: the tier, and the policy that decided.
-pub(crate) fn detail<'a>(tier: &'a str, policy: Option<&str>) -> Cow<'a, str> {
-    match policy {
-        Some(policy) => {
-            let mut text = String::with_capacity(tier.len() + 1 + policy.len());
-            text.push_str(tier);
-            text.push(' ');
-            text.push_str(policy);
-            Cow::Owned(text)
-        }
-        None => Cow::Borrowed(tier),
     }
 }

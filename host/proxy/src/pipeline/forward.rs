@@ -5,7 +5,6 @@ use http::{Response, StatusCode};
 use http_body::Body as _;
 use weir_semantics::{CacheStatus, Fwd, strip_hop_by_hop};
 
-use super::assess::detail;
 use super::call::{Answer, Call};
 use super::change;
 use super::origin;
@@ -108,12 +107,12 @@ fn relayed(
 ) -> Answer {
     let (parts, body) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::Origin(body));
-    let detail = detail(reason, decider.map(|decider| &*decider.label));
     let status = CacheStatus {
         fwd: Some(fwd),
         fwd_status: Some(response.status()),
         stored,
-        detail: Some(&detail),
+        detail: Some(reason),
+        by: decider.map(|decider| &*decider.label),
         ..CacheStatus::default()
     };
     response

@@ -13,7 +13,7 @@ use weir_store::fill::{Begin, FillError, Head, Joined, Obligation, Outcome, Read
 use weir_store::log::Verdict;
 use weir_store::{Object, Tags};
 
-use super::assess::{Failure, Found, detail, find_in_memory, stands_in};
+use super::assess::{Failure, Found, find_in_memory, stands_in};
 use super::call::{Answer, Call};
 use super::early;
 use super::fill::{self, Terms, Told};
@@ -422,11 +422,11 @@ fn label(plan: &Plan) -> Option<&str> {
 
 fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer {
     compress::wanted(&call.node, &call.route, object, &call.head);
-    let detail = detail(tier, label(plan));
     let status = CacheStatus {
         hit: true,
         ttl: Some(object.freshness().ttl_secs(call.now)),
-        detail: Some(&detail),
+        detail: Some(tier),
+        by: label(plan),
         ..CacheStatus::default()
     };
     looked_up(
@@ -447,7 +447,6 @@ fn stale(
     why: &'static str,
 ) -> Answer {
     let now = call.node.clock.now();
-    let detail = detail(why, label(plan));
     let ttl = match call.node.log.verdict(object) {
         // A soft purge ended its lifetime then, whatever was left of it.
         Verdict::Soft(since) => -i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX),
@@ -461,7 +460,8 @@ fn stale(
             _ => None,
         }),
         ttl: Some(ttl.min(object.freshness().ttl_secs(now))),
-        detail: Some(&detail),
+        detail: Some(why),
+        by: label(plan),
         ..CacheStatus::default()
     };
     looked_up(
@@ -493,7 +493,7 @@ fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer 
         ttl: Some(object.freshness().ttl_secs(now)),
         stored: !about.collapsed,
         collapsed: about.collapsed,
-        detail: label(plan),
+        by: label(plan),
         ..CacheStatus::default()
     };
     looked_up(
@@ -507,7 +507,7 @@ fn confirmed_alone(call: &Call, plan: &Plan, object: &Object, fwd: Fwd) -> Answe
     let status = CacheStatus {
         fwd: Some(fwd),
         fwd_status: Some(StatusCode::NOT_MODIFIED),
-        detail: label(plan),
+        by: label(plan),
         ..CacheStatus::default()
     };
     let now = call.node.clock.now();
@@ -529,7 +529,7 @@ fn streamed(call: &Call, plan: &Plan, reader: Reader, head: &Head, about: &About
         ttl: Some(head.freshness.ttl_secs(now)),
         stored: !about.collapsed,
         collapsed: about.collapsed,
-        detail: label(plan),
+        by: label(plan),
         ..CacheStatus::default()
     };
     let mut headers = head.headers.to_header_map();

@@ -42,7 +42,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use weir_policy::{CallError, Policy, Reply, RequestHead, Scheme, percent_decode};
+use weir_policy::{CallError, LookedUp, Policy, Reply, RequestHead, Scheme, percent_decode};
 use weir_semantics::{CacheStatus, Timestamp};
 use weir_store::{KeyBuilder, Object};
 
@@ -222,11 +222,11 @@ impl Node {
         })?;
         compress::wanted(self, route, &found, head);
         let freshness = found.freshness();
-        let detail = assess::detail("memory", decider.map(|decider| &*decider.label));
         let status = CacheStatus {
             hit: true,
             ttl: Some(freshness.ttl_secs(now)),
-            detail: Some(&detail),
+            detail: Some("memory"),
+            by: decider.map(|decider| &*decider.label),
             ..CacheStatus::default()
         };
         if let Some(metrics) = route.namespace(namespace) {
@@ -480,12 +480,13 @@ fn finish(
         let status = answer.response.status();
         slot.metrics.answered(status);
         if let Some(by) = by {
+            let looked_up = match answer.result {
+                ResultKind::Hit | ResultKind::Stale => LookedUp::Hit,
+                _ if answer.looked_up.is_some() => LookedUp::Miss,
+                _ => LookedUp::Not,
+            };
             let outcomes = by.stats().outcomes();
-            outcomes.answered(status.is_server_error());
-            let hit = matches!(answer.result, ResultKind::Hit | ResultKind::Stale);
-            if hit || answer.looked_up.is_some() {
-                outcomes.looked_up(hit);
-            }
+            outcomes.answered(looked_up, status.is_server_error());
         }
     }
     if node.cache.access_log {

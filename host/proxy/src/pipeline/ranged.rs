@@ -14,7 +14,7 @@ use weir_store::fill::Head;
 use weir_store::log::Verdict;
 use weir_store::{Object, ObjectParts, Partial, Position, StoredHeaders};
 
-use super::assess::{self, Usable, usable};
+use super::assess::{Usable, usable};
 use super::call::{Answer, Call};
 use super::fill::{has_no_end, parts_of};
 use super::plan::Plan;
@@ -69,11 +69,11 @@ pub(super) fn from_parts(call: &Call, plan: &Plan) -> Option<Answer> {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         let label = plan.decider.as_ref().map(|decider| &*decider.label);
-        let detail = assess::detail("memory", label);
         let status = CacheStatus {
             hit: true,
             ttl: Some(object.freshness().ttl_secs(call.now)),
-            detail: Some(&detail),
+            detail: Some("memory"),
+            by: label,
             ..CacheStatus::default()
         };
         let mut response = serve::with(StatusCode::PARTIAL_CONTENT, headers, body);

@@ -76,7 +76,7 @@ impl KeyBuilder {
             return Err(KeyError::Target);
         }
         self.text.truncate(self.name_at);
-        escape(&mut self.text, path_and_query, '#', is_plain_byte);
+        escape(&mut self.text, path_and_query, '#', &PLAIN);
         Ok(self)
     }
 
@@ -96,7 +96,7 @@ impl KeyBuilder {
         let mut separator = ':';
         for value in values {
             self.text.push(separator);
-            escape(&mut self.text, value, '%', is_part_byte);
+            escape(&mut self.text, value, '%', &PART);
             separator = ',';
         }
         if separator == ':' {
@@ -110,7 +110,7 @@ impl KeyBuilder {
     /// parts of a key of another method.
     pub fn method(&mut self, method: &str) -> &mut Self {
         self.text.push_str(":~");
-        escape(&mut self.text, method.as_bytes(), '%', is_part_byte);
+        escape(&mut self.text, method.as_bytes(), '%', &PART);
         self
     }
 
@@ -119,7 +119,7 @@ impl KeyBuilder {
     /// `digest` is hexadecimal.
     pub fn sealed(&mut self, digest: &str) -> &mut Self {
         self.text.push_str(SEAL);
-        escape(&mut self.text, digest.as_bytes(), '%', is_part_byte);
+        escape(&mut self.text, digest.as_bytes(), '%', &PART);
         self
     }
 
@@ -152,12 +152,37 @@ impl KeyBuilder {
 /// What stands before the digest of a sealed key.
 pub(super) const SEAL: &str = ":~=";
 
-/// `stands_for_itself` is true of ASCII only.
-fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: impl Fn(u8) -> bool) {
+/// Which bytes stand for themselves: ASCII only.
+type Bytes = [bool; 256];
+
+/// In a part.
+const PART: Bytes = graphic_but(b"%:|{},~");
+/// In the target of a plain key.
+const PLAIN: Bytes = graphic_but(b"#|{}");
+
+/// A table, since keys are made of each request.
+const fn graphic_but(others: &[u8]) -> Bytes {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = true;
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = false;
+        at += 1;
+    }
+    table
+}
+
+fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: &Bytes) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     text.reserve(bytes.len());
     loop {
-        let plain = bytes.iter().position(|&byte| !stands_for_itself(byte));
+        let plain = bytes
+            .iter()
+            .position(|&byte| !stands_for_itself[usize::from(byte)]);
         let (plain, rest) = bytes.split_at(plain.unwrap_or(bytes.len()));
         // Being ASCII, it is UTF-8.
         text.push_str(str::from_utf8(plain).unwrap_or_default());
@@ -171,14 +196,6 @@ fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: im
     }
 }
 
-fn is_part_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'%' | b':' | b'|' | b'{' | b'}' | b',' | b'~')
-}
-
-fn is_plain_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'|' | b'{' | b'}')
-}
-
 fn is_authority_byte(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
         | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%' | b':' | b'[' | b']')
@@ -186,11 +203,13 @@ fn is_authority_byte(byte: u8) -> bool {
 
 /// Is it a namespace: `[a-z0-9][a-z0-9_-]{0,63}`?
 pub(crate) fn is_namespace(text: &str) -> bool {
-    text.len() <= MAX_NAMESPACE_BYTES
-        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    let bytes = text.as_bytes();
+    let may_begin = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
+    bytes.len() <= MAX_NAMESPACE_BYTES
+        && bytes.first().is_some_and(|&first| may_begin(first))
+        && bytes
+            .iter()
+            .all(|&b| may_begin(b) || matches!(b, b'_' | b'-'))
 }
 
 pub(super) fn is_origin(text: &str) -> bool {
@@ -201,7 +220,7 @@ pub(super) fn is_origin(text: &str) -> bool {
 
 pub(super) fn is_name(text: &str) -> bool {
     if text.starts_with('/') {
-        return text.bytes().all(|b| is_plain_byte(b) || b == b'#');
+        return text.bytes().all(|b| PLAIN[usize::from(b)] || b == b'#');
     }
     let mut parts = text.split(':');
     parts.next().is_some_and(is_namespace)
@@ -209,6 +228,6 @@ pub(super) fn is_name(text: &str) -> bool {
             part.strip_prefix('~')
                 .unwrap_or(part)
                 .bytes()
-                .all(|b| is_part_byte(b) || matches!(b, b'%' | b','))
+                .all(|b| PART[usize::from(b)] || matches!(b, b'%' | b','))
         })
 }
