@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
@@ -59,6 +59,12 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
+/// Memory that a slot keeps from one instance to the next, in bytes: wiped in place, where the
+/// kernel can say what was written to. To give pages back and to take new ones, which locks the
+/// whole process again and again, holds up the threads that serve.
+const KEPT_MEMORY: usize = 2 * 1024 * 1024;
+/// The same of a table.
+const KEPT_TABLE: usize = 64 * 1024;
 /// Stack of a guest, in bytes; its own part is 512 KiB.
 const ASYNC_STACK: usize = 1024 * 1024;
 
@@ -79,7 +85,10 @@ fn config(pooling: bool) -> Config {
             .max_tables_per_module(8)
             .max_core_instance_size(4 * 1024 * 1024)
             .max_component_instance_size(4 * 1024 * 1024)
-            .table_elements(TABLE_ELEMENTS);
+            .table_elements(TABLE_ELEMENTS)
+            .linear_memory_keep_resident(KEPT_MEMORY)
+            .table_keep_resident(KEPT_TABLE)
+            .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(pool);
     }
     config

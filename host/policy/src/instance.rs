@@ -18,6 +18,11 @@ use crate::limits::Limits;
 use crate::state::{Call, Shared, State};
 use crate::stats::Hook;
 
+/// The most that a guest hands over in one call, in bytes. What is bounded more closely is told
+/// so; this keeps the host from copying it first.
+const MOST_AT_ONCE: usize = 4 * 1024 * 1024;
+/// What wasmtime says of more than that. The error's type is its own.
+const TOO_MUCH: &str = "too much data is being copied between the host and the guest";
 /// The longest message of a failed call, in bytes.
 const MAX_MESSAGE: usize = 2_048;
 
@@ -107,6 +112,7 @@ impl Template {
         let state = State::new(self.shared.clone(), self.limits.memory);
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(MOST_AT_ONCE);
         // The clock is no more exact than that.
         let most = self.engine.tick * 3 / 4;
         store.epoch_deadline_callback(move |mut context| {
@@ -178,6 +184,10 @@ impl Template {
                 CallErrorKind::Busy,
                 "the node has no room for another instance: lower the limits on instances"
                     .to_owned(),
+            ),
+            None if error.root_cause().to_string().starts_with(TOO_MUCH) => (
+                CallErrorKind::BadOutput,
+                format!("it handed over more than {MOST_AT_ONCE} bytes at once"),
             ),
             None => (CallErrorKind::Trap, trap_text(error, &state.wasi.said())),
         };
