@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, PoolingAllocationConfig};
+use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
@@ -87,8 +87,7 @@ fn config(pooling: bool) -> Config {
             .max_component_instance_size(4 * 1024 * 1024)
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(KEPT_MEMORY)
-            .table_keep_resident(KEPT_TABLE)
-            .pagemap_scan(Enabled::Auto);
+            .table_keep_resident(KEPT_TABLE);
         config.allocation_strategy(pool);
     }
     config
