@@ -212,7 +212,7 @@ impl MemoryTier {
 
     /// Lets go of what has ended, from now on until the tier is dropped, on a thread of its
     /// own: a few seconds late, and with many objects so much later that it takes no more
-    /// than 2 % of one core.
+    /// than half a percent of one core.
     ///
     /// # Errors
     /// The system gives no thread.

@@ -73,6 +73,10 @@ pub struct Object {
     pub tags: Tags,
     /// Whether it may go to Redis.
     pub shared: bool,
+    /// Some request fields select it, and it has trailers: each hit asks, and would have to
+    /// fetch what is kept apart to know.
+    varies: bool,
+    trails: bool,
     /// The log position from before its fetch began, but for its time.
     place: [u64; 3],
     /// How long before it was received its fetch began, or [`ELSEWHERE`].
@@ -138,6 +142,8 @@ impl Object {
             body: parts.body,
             tags: parts.tags,
             shared: parts.shared,
+            varies: rare.vary != *NO_VARY,
+            trails: rare.trailers.is_some(),
             place: [
                 parts.position.epoch,
                 parts.position.fleet,
@@ -187,7 +193,10 @@ impl Object {
 
     /// The trailer fields, if there were any.
     pub fn trailers(&self) -> Option<&StoredHeaders> {
-        self.rare.as_ref()?.trailers.as_ref()
+        match self.trails {
+            true => self.rare.as_ref()?.trailers.as_ref(),
+            false => None,
+        }
     }
 
     /// The request header fields that selected this variant.
@@ -197,8 +206,7 @@ impl Object {
 
     /// Whether a request with these fields selects this variant.
     pub fn suits(&self, request: &HeaderMap) -> bool {
-        let rare = self.rare.as_ref();
-        rare.is_none_or(|rare| rare.vary.matches(request))
+        !self.varies || self.vary().matches(request)
     }
 
     /// For how long it may be used, and how.

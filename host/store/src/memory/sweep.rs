@@ -20,7 +20,7 @@ use crate::key::Key;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// A walk takes at most one part in so many of the time.
-const SHARE: u32 = 50;
+const SHARE: u32 = 200;
 
 /// After so many entries others get their turn.
 const BATCH: usize = 1_024;
