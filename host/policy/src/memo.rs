@@ -28,9 +28,9 @@ use crate::request::RequestHead;
 /// One in so many remembered decisions is asked again.
 const SAMPLE: u32 = 256;
 /// But no more of them than take this share of a core.
-const SAMPLE_SHARE: u32 = 200;
+const SAMPLE_SHARE: u32 = 1_000;
 /// And at least so much later than the one before: each has the guests' clock started.
-const SAMPLE_PAUSE: Duration = Duration::from_millis(25);
+const SAMPLE_PAUSE: Duration = Duration::from_millis(100);
 /// The longest time for which a sample that does not end keeps others from being taken.
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(1);
 /// The least time between two sweeps: what is asked for that often stays.

@@ -82,7 +82,7 @@ async fn every_misdeed_is_stopped_and_told_apart() {
         ("many-tags", BadOutput),
         ("huge-note", BadOutput),
         ("huge-reply", BadOutput),
-        ("huge-error", Refused),
+        ("huge-error", BadOutput),
         ("huge-reason", BadOutput),
         ("invalid-header-name", BadOutput),
         ("invalid-header-value", BadOutput),

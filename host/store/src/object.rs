@@ -73,10 +73,9 @@ pub struct Object {
     pub tags: Tags,
     /// Whether it may go to Redis.
     pub shared: bool,
-    /// Some request fields select it, and it has trailers: each hit asks, and would have to
-    /// fetch what is kept apart to know.
-    varies: bool,
-    trails: bool,
+    /// Request fields select it, or it has trailers. Each hit asks, and would have to fetch what
+    /// is kept apart to know.
+    varies_or_trails: bool,
     /// The log position from before its fetch began, but for its time.
     place: [u64; 3],
     /// How long before it was received its fetch began, or [`ELSEWHERE`].
@@ -142,8 +141,7 @@ impl Object {
             body: parts.body,
             tags: parts.tags,
             shared: parts.shared,
-            varies: rare.vary != *NO_VARY,
-            trails: rare.trailers.is_some(),
+            varies_or_trails: rare.vary != *NO_VARY || rare.trailers.is_some(),
             place: [
                 parts.position.epoch,
                 parts.position.fleet,
@@ -193,7 +191,7 @@ impl Object {
 
     /// The trailer fields, if there were any.
     pub fn trailers(&self) -> Option<&StoredHeaders> {
-        match self.trails {
+        match self.varies_or_trails {
             true => self.rare.as_ref()?.trailers.as_ref(),
             false => None,
         }
@@ -206,7 +204,7 @@ impl Object {
 
     /// Whether a request with these fields selects this variant.
     pub fn suits(&self, request: &HeaderMap) -> bool {
-        !self.varies || self.vary().matches(request)
+        !self.varies_or_trails || self.vary().matches(request)
     }
 
     /// For how long it may be used, and how.

@@ -15,8 +15,8 @@ pub(super) enum Plain {
     Begins(Box<str>),
     /// `**/*.{css,js}` and `**/*.css`
     Extension {
-        /// Without the dot, [`packed`], in order.
-        sorted: Box<[u64]>,
+        /// Without the dot, [`packed`].
+        all: Box<[u64]>,
         longest: usize,
     },
 }
@@ -41,10 +41,9 @@ impl Plain {
                 return None;
             }
             let texts = || list.split(',').map(str::as_bytes);
-            let mut sorted: Box<[u64]> = texts().map(packed).collect();
-            sorted.sort_unstable();
             let longest = texts().map(<[u8]>::len).max()?;
-            return Some(Self::Extension { sorted, longest });
+            let all = texts().map(packed).collect();
+            return Some(Self::Extension { all, longest });
         }
         let (text, begins) = match pattern.strip_suffix('*') {
             Some(text) => (text, true),
@@ -69,7 +68,7 @@ impl Plain {
             Self::Begins(start) => text
                 .strip_prefix(&**start)
                 .is_some_and(|rest| !rest.contains('/')),
-            Self::Extension { sorted, longest } => {
+            Self::Extension { all, longest } => {
                 let bytes = text.as_bytes();
                 let end = bytes.len().saturating_sub(longest + 1);
                 let tail = bytes.get(end..).unwrap_or_default();
@@ -77,7 +76,9 @@ impl Plain {
                     return false;
                 };
                 let extension = tail.get(dot + 1..).unwrap_or_default();
-                sorted.binary_search(&packed(extension)).is_ok()
+                let wanted = packed(extension);
+                // To look at all of them costs less than to guess at each where it may be.
+                all.iter().fold(false, |found, it| found | (*it == wanted))
             }
         }
     }
