@@ -6,8 +6,8 @@ use std::hash::Hash;
 use ahash::RandomState;
 
 /// Places of a table; a power of two.
-const PLACES: usize = 1_024;
-/// The longest text that is kept, in bytes: [`PLACES`] of them are 512 KiB, for each thread.
+const PLACES: usize = 4_096;
+/// The longest text that is kept, in bytes: [`PLACES`] of them are 2 MiB, for each thread.
 const LONGEST: usize = 512;
 
 /// A table in which each text has two places: a new one takes that of the older of the two.

@@ -107,7 +107,7 @@ fn spawn(dir: &Path, port: u16) -> Option<Child> {
         {
             return None;
         }
-        if answers(port) {
+        if answers(port, child.id()) {
             return Some(child);
         }
         std::thread::yield_now();
@@ -117,10 +117,15 @@ fn spawn(dir: &Path, port: u16) -> Option<Child> {
     None
 }
 
-fn answers(port: u16) -> bool {
+/// Does this very process answer? The server of another test may have taken the port first, and
+/// ours not yet have noticed.
+fn answers(port: u16, process: u32) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
         && redis::Client::open(format!("redis://127.0.0.1:{port}/0"))
             .and_then(|client| client.get_connection_with_timeout(Duration::from_secs(1)))
-            .and_then(|mut link| redis::cmd("PING").query::<String>(&mut link))
-            .is_ok()
+            .and_then(|mut link| redis::cmd("INFO").arg("server").query::<String>(&mut link))
+            .is_ok_and(|info| {
+                let ours = format!("process_id:{process}");
+                info.lines().any(|line| line == ours)
+            })
 }
