@@ -14,7 +14,7 @@ use crate::globs::GlobCache;
 use crate::instance::{HookIndices, Template};
 use crate::limits::{Limits, Total};
 use crate::policy::Policy;
-use crate::state::{LogBudget, Shared, State};
+use crate::state::{LogBudget, Shared, State, label};
 use crate::stats::{Hook, PolicyStats};
 
 /// The package of the contract.
@@ -78,9 +78,11 @@ impl Engine {
         } = made
             .await
             .map_err(|error| LoadCause::Compile(format!("the compiler failed: {error}")))??;
+        let hash = hash.to_hex().to_string();
         let shared = Arc::new(Shared {
+            label: label(&spec.name, &hash),
             name: spec.name,
-            hash: hash.to_hex().to_string(),
+            hash,
             about,
             namespaces: spec.namespaces,
             services,
@@ -129,6 +131,7 @@ impl Policy {
         let shared = Shared {
             name: self.name().to_owned(),
             hash: self.hash().to_owned(),
+            label: Arc::clone(self.label()),
             about: self.about().clone(),
             namespaces: namespaces.to_vec(),
             services,

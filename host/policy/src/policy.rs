@@ -117,6 +117,11 @@ impl Policy {
         self.0.template.shared.version()
     }
 
+    /// `name@version`, as Cache-Status shows it.
+    pub fn label(&self) -> &Arc<str> {
+        &self.0.template.shared.label
+    }
+
     /// The whole BLAKE3 hash of the component, in hex.
     pub fn hash(&self) -> &str {
         &self.0.template.shared.hash

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     /// Of the component: blake3 in hex.
     pub(crate) hash: String,
+    /// `name@version`.
+    pub(crate) label: Arc<str>,
     pub(crate) about: About,
     pub(crate) namespaces: Vec<String>,
     pub(crate) services: HostServices,
@@ -79,11 +81,20 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    /// How a version is shown.
     pub(crate) fn version(&self) -> &str {
-        // Hex is ASCII, and a hash longer than this.
-        self.hash.get(..12).unwrap_or(&self.hash)
+        version(&self.hash)
     }
+}
+
+/// How a version is shown.
+fn version(hash: &str) -> &str {
+    // Hex is ASCII, and a hash longer than this.
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// `name@version`.
+pub(crate) fn label(name: &str, hash: &str) -> Arc<str> {
+    format!("{name}@{}", version(hash)).into()
 }
 
 impl State {

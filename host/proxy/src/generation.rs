@@ -23,8 +23,6 @@ pub const NO_NAMESPACE: &str = "-";
 pub struct PolicySlot {
     /// The version that decides.
     pub current: Policy,
-    /// `name@version`, as Cache-Status shows it.
-    pub label: Arc<str>,
     /// The version before, for `on_policy_error = "last-good"`.
     pub previous: Option<Policy>,
     /// A version that is tried beside it.
@@ -41,11 +39,9 @@ impl PolicySlot {
         trial: Option<Arc<Trial>>,
         metrics: &Metrics,
     ) -> Self {
-        let label = Arc::from(format!("{}@{}", current.name(), current.version()));
         Self {
             metrics: Arc::new(metrics.policy(current.name())),
             current,
-            label,
             previous,
             trial,
         }

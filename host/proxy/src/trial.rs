@@ -104,8 +104,6 @@ pub struct Difference {
 pub struct Trial {
     /// The version that is tried.
     pub policy: Policy,
-    /// `name@version`.
-    pub label: Arc<str>,
     /// How.
     pub mode: TrialMode,
     /// Percent of the requests (shadow) or of the clients (canary).
@@ -152,7 +150,6 @@ impl Trial {
     #[must_use]
     pub fn new(policy: Policy, mode: TrialMode, percent: f64) -> Self {
         Self {
-            label: Arc::from(format!("{}@{}", policy.name(), policy.version())),
             policy,
             mode,
             percent: percent.clamp(0.0, 100.0),

@@ -17,7 +17,7 @@ use weir_store::{Object, Position};
 
 use super::call::{Answer, Call};
 use super::fill::{is_chunked, parts_of};
-use super::plan::{Decider, Plan};
+use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use super::upgrade::{self, Upgrade};
 use super::{decide, forward, invalidate, origin};
@@ -34,7 +34,7 @@ pub(super) struct Forward {
     /// For `on-response`.
     pub(super) note: Bytes,
     /// Whose `on-response` is called.
-    pub(super) decider: Option<Decider>,
+    pub(super) decider: Option<Policy>,
     /// What the client wants its connection upgraded to.
     pub(super) upgrade: Option<Upgrade>,
     /// The policy says that it only retrieves, whatever the method says.
@@ -54,7 +54,7 @@ impl Forward {
     }
 
     /// Of a request that nothing is looked up for.
-    pub(super) fn pass(reason: &str, note: Bytes, decider: Option<Decider>) -> Self {
+    pub(super) fn pass(reason: &str, note: Bytes, decider: Option<Policy>) -> Self {
         Self {
             reason: Cow::Owned(reason.to_owned()),
             note,
@@ -216,7 +216,7 @@ fn answers_get(call: &Call, response: &Response<OriginBody>) -> bool {
 
 /// The policy that decided, or, when none did, the route's.
 fn policy_of<'a>(call: &'a Call, details: &'a Forward) -> Option<&'a Policy> {
-    let decided = details.decider.as_ref().map(|decider| &decider.policy);
+    let decided = details.decider.as_ref();
     decided.or_else(|| call.route.policy.as_ref().map(|slot| &slot.current))
 }
 
@@ -310,7 +310,7 @@ async fn purge(
         Some(adjustment) => selectors.extend(invalidate::resolve(
             &adjustment.invalidate,
             Some(&call.head),
-            details.decider.as_ref().map(|decider| &decider.policy),
+            details.decider.as_ref(),
         )),
         None if changes => selectors.extend(invalidate::everything_of(
             &call.head,

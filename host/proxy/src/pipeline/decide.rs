@@ -9,7 +9,7 @@ use weir_policy::{CallError, CallErrorKind, Decision, Policy, RequestHead};
 use weir_semantics::Timestamp;
 
 use super::call::Call;
-use super::plan::{Decided, Decider};
+use super::plan::Decided;
 use super::shadow;
 use crate::generation::{PolicySlot, Route};
 use crate::node::Node;
@@ -46,7 +46,7 @@ pub(crate) fn decide_now(
         match at_once(slot, &canary.policy, head, now) {
             Ok(Ok(decision)) => {
                 canary.decided();
-                return AtOnce::Decided(decided(decision, tried(canary)));
+                return AtOnce::Decided(decided(decision, canary.policy.clone()));
             }
             // The version in force decides instead.
             Ok(Err(error)) => failed_canary(node, slot, canary, &error),
@@ -56,7 +56,7 @@ pub(crate) fn decide_now(
     let error = match at_once(slot, &slot.current, head, now) {
         Ok(Ok(decision)) => {
             shadow::decision(slot, route, head, &decision, now);
-            return AtOnce::Decided(decided(decision, current(slot)));
+            return AtOnce::Decided(decided(decision, slot.current.clone()));
         }
         Ok(Err(error)) => error,
         Err(answer) => return waiting(false, answer),
@@ -126,7 +126,7 @@ pub(crate) async fn decide(
         match awaited(slot, &canary.policy, head, now, of_canary).await {
             Ok(decision) => {
                 canary.decided();
-                return decided(decision, tried(canary));
+                return decided(decision, canary.policy.clone());
             }
             Err(error) => failed_canary(node, slot, canary, &error),
         }
@@ -134,7 +134,7 @@ pub(crate) async fn decide(
     let error = match awaited(slot, &slot.current, head, now, of_current).await {
         Ok(decision) => {
             shadow::decision(slot, route, head, &decision, now);
-            return decided(decision, current(slot));
+            return decided(decision, slot.current.clone());
         }
         Err(error) => error,
     };
@@ -143,7 +143,7 @@ pub(crate) async fn decide(
         && let Some(previous) = &slot.previous
     {
         match previous.decide(head, now.as_millis()).await {
-            Ok(decision) => return decided(decision, previous_of(previous)),
+            Ok(decision) => return decided(decision, previous.clone()),
             Err(error) => count(node, slot, "on-request", &error),
         }
     }
@@ -180,7 +180,7 @@ fn stand_in(choice: OnPolicyError, error: CallError) -> Decided {
     }
 }
 
-fn decided(decision: Decision, decider: Decider) -> Decided {
+fn decided(decision: Decision, decider: Policy) -> Decided {
     match decision {
         Decision::Lookup(lookup) => Decided::Lookup(lookup, decider),
         Decision::Pass(pass) => Decided::Pass {
@@ -192,33 +192,12 @@ fn decided(decision: Decision, decider: Decider) -> Decided {
     }
 }
 
-fn current(slot: &PolicySlot) -> Decider {
-    Decider {
-        policy: slot.current.clone(),
-        label: Arc::clone(&slot.label),
-    }
-}
-
-fn tried(trial: &Trial) -> Decider {
-    Decider {
-        policy: trial.policy.clone(),
-        label: Arc::clone(&trial.label),
-    }
-}
-
 fn failed_canary(node: &Node, slot: &PolicySlot, canary: &Trial, error: &CallError) {
     canary.failed(error);
     node.metrics()
         .policy_error(slot.current.name(), "on-request", error.token());
-    tracing::warn!(policy = %canary.label, hook = "on-request", reason = error.token(), %error,
+    tracing::warn!(policy = %canary.policy.label(), hook = "on-request", reason = error.token(), %error,
         "a call of the canary failed; the version in force decides instead");
-}
-
-fn previous_of(policy: &Policy) -> Decider {
-    Decider {
-        label: Arc::from(format!("{}@{}", policy.name(), policy.version())),
-        policy: policy.clone(),
-    }
 }
 
 /// Counts and logs a failed policy call.
@@ -229,7 +208,7 @@ pub(crate) fn count(node: &Node, slot: &PolicySlot, hook: &'static str, error: &
     if error.kind == CallErrorKind::Quarantined {
         return;
     }
-    tracing::warn!(policy = %slot.label, hook, reason = error.token(), %error, "policy call failed");
+    tracing::warn!(policy = %slot.current.label(), hook, reason = error.token(), %error, "policy call failed");
 }
 
 /// Counts a call of `on-response`.

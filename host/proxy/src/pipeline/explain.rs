@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
 use weir_policy::{
-    Answer, CallError, Decision, Input, Part, Read, ReadInput, Record, Reply, RequestHead,
+    Answer, CallError, Decision, Input, Part, Policy, Read, ReadInput, Record, Reply, RequestHead,
 };
 use weir_semantics::Coding;
 use weir_store::Object;
@@ -20,7 +20,7 @@ use super::call::Call;
 use super::content;
 use super::notes::{self, Cost};
 use super::outcome::{self, Assumed, Outcome, millis};
-use super::plan::{Decider, Plan};
+use super::plan::Plan;
 use super::unkeyed;
 use crate::generation::Route;
 use crate::node::Node;
@@ -137,7 +137,7 @@ pub struct Stored {
 /// A decision that a response may follow.
 enum Aloud {
     Lookup(Plan, Vec<ReadInput>),
-    Pass(Bytes, Decider),
+    Pass(Bytes, Policy),
 }
 
 impl Node {
@@ -226,7 +226,7 @@ impl Node {
             explanation.key_parts = vec!["target".to_owned()];
             return Some(Aloud::Lookup(Plan::plain(route, head).ok()?, Vec::new()));
         };
-        explanation.policy = Some(slot.label.to_string());
+        explanation.policy = Some(slot.current.label().to_string());
         let began = Instant::now();
         let now = self.clock.now().as_millis();
         let (decision, reads) = match slot.current.on_request(head, now, Record::Yes).await {
@@ -238,10 +238,7 @@ impl Node {
                 return None;
             }
         };
-        let decider = Decider {
-            policy: slot.current.clone(),
-            label: Arc::clone(&slot.label),
-        };
+        let decider = slot.current.clone();
         explanation.impure = reads.impure;
         explanation.cost = Some(notes::cost(&slot.current, &reads, began.elapsed()));
         explanation.reads = reads.list.iter().map(read_line).collect();

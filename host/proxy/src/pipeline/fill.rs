@@ -407,7 +407,7 @@ pub(super) fn rules(plan: &Plan) -> u64 {
         return 0;
     };
     decider
-        .label
+        .label()
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

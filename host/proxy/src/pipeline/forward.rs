@@ -5,10 +5,12 @@ use http::{Response, StatusCode};
 use http_body::Body as _;
 use weir_semantics::{CacheStatus, Fwd, strip_hop_by_hop};
 
+use weir_policy::Policy;
+
 use super::call::{Answer, Call};
 use super::change;
 use super::origin;
-use super::plan::{Decider, Plan};
+use super::plan::Plan;
 use super::serve::CACHE_STATUS;
 use crate::body::Body;
 use crate::metrics::{ResultKind, status_class};
@@ -21,7 +23,7 @@ pub(super) async fn pass(
     body: Upload,
     reason: &str,
     note: Bytes,
-    decider: Option<Decider>,
+    decider: Option<Policy>,
 ) -> Answer {
     let details = change::Forward::pass(reason, note, decider);
     change::forward(call, None, body, details).await
@@ -81,7 +83,7 @@ pub(super) fn relay(
     response: Response<OriginBody>,
     fwd: Fwd,
     reason: &str,
-    decider: Option<&Decider>,
+    decider: Option<&Policy>,
 ) -> Answer {
     relayed(call, response, fwd, reason, decider, false)
 }
@@ -92,7 +94,7 @@ pub(super) fn relay_stored(
     response: Response<OriginBody>,
     fwd: Fwd,
     reason: &str,
-    decider: Option<&Decider>,
+    decider: Option<&Policy>,
 ) -> Answer {
     relayed(call, response, fwd, reason, decider, true)
 }
@@ -102,7 +104,7 @@ fn relayed(
     response: Response<OriginBody>,
     fwd: Fwd,
     reason: &str,
-    decider: Option<&Decider>,
+    decider: Option<&Policy>,
     stored: bool,
 ) -> Answer {
     let (parts, body) = response.into_parts();
@@ -112,7 +114,7 @@ fn relayed(
         fwd_status: Some(response.status()),
         stored,
         detail: Some(reason),
-        by: decider.map(|decider| &*decider.label),
+        by: decider.map(|decider| &**decider.label()),
         ..CacheStatus::default()
     };
     response

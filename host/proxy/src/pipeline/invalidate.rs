@@ -11,7 +11,7 @@ use weir_store::log::{Receipt, Selector, Target};
 use super::call::Call;
 use super::decide::decide;
 use super::keys;
-use super::plan::{Decided, Decider, Plan};
+use super::plan::{Decided, Plan};
 use super::shadow;
 use crate::node::Node;
 use crate::path;
@@ -142,14 +142,10 @@ impl Node {
 /// Purges what a policy selected in `on-response`.
 pub(super) async fn selected(
     call: &Call,
-    decider: Option<&Decider>,
+    decider: Option<&Policy>,
     selectors: &[weir_policy::Selector],
 ) {
-    let resolved = resolve(
-        selectors,
-        Some(&call.head),
-        decider.map(|decider| &decider.policy),
-    );
+    let resolved = resolve(selectors, Some(&call.head), decider);
     if !resolved.is_empty() {
         call.node.invalidate(&resolved).await;
     }

@@ -417,7 +417,7 @@ fn looked_up(mut answer: Answer, plan: &Plan) -> Answer {
 }
 
 fn label(plan: &Plan) -> Option<&str> {
-    plan.decider.as_ref().map(|decider| &*decider.label)
+    plan.decider.as_ref().map(|decider| &**decider.label())
 }
 
 fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer {

@@ -226,7 +226,7 @@ impl Node {
             hit: true,
             ttl: Some(freshness.ttl_secs(now)),
             detail: Some("memory"),
-            by: decider.map(|decider| &*decider.label),
+            by: decider.map(|decider| &**decider.label()),
             ..CacheStatus::default()
         };
         if let Some(metrics) = route.namespace(namespace) {
@@ -351,7 +351,7 @@ async fn slow(mut call: Call, body: Incoming, decided: AtOnce) -> Response<Body>
     };
     let by = decided.by().cloned();
     let answer = match decided {
-        Decided::Respond(reply, decider) => respond(&reply, &decider.label),
+        Decided::Respond(reply, decider) => respond(&reply, decider.label()),
         Decided::Failed(error) => failed(&error),
         Decided::Pass {
             reason,

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use weir_policy::{Adjustment, CallError};
+use weir_policy::{Adjustment, CallError, Policy};
 
 use super::call::Call;
 use super::change::{self, Forward};
 use super::invalidate;
-use super::plan::{Decider, Plan};
+use super::plan::Plan;
 use super::store::{self, Judged, Received};
 use crate::compress;
 
@@ -83,7 +83,7 @@ pub(super) async fn of_change(call: &Call, plan: Plan, assumed: Assumed) -> Outc
 pub(super) async fn of_pass(
     call: &Call,
     note: Bytes,
-    decider: Decider,
+    decider: Policy,
     assumed: Assumed,
 ) -> Outcome {
     let details = Forward::pass("pass", note, Some(decider));
@@ -137,11 +137,10 @@ fn failed(error: CallError) -> Outcome {
 
 fn judged_as(
     call: &Call,
-    decider: Option<&Decider>,
+    decider: Option<&Policy>,
     adjustment: &Adjustment,
     judged: Judged,
 ) -> Outcome {
-    let decider = decider.map(|decider| &decider.policy);
     let invalidates = invalidate::resolve(&adjustment.invalidate, Some(&call.head), decider)
         .iter()
         .map(ToString::to_string)

@@ -13,20 +13,11 @@ use super::origin::target_from;
 use super::seal;
 use crate::generation::Route;
 
-/// Who answers for a decision: the policy whose `on-response` is called, if any.
-#[derive(Debug, Clone)]
-pub(crate) struct Decider {
-    /// The policy.
-    pub policy: Policy,
-    /// `name@version`.
-    pub label: Arc<str>,
-}
-
 /// A decision about one request.
 #[derive(Debug)]
 pub(crate) enum Decided {
     /// Look up under a policy's key.
-    Lookup(Arc<Lookup>, Decider),
+    Lookup(Arc<Lookup>, Policy),
     /// Look up under the target URI, by RFC 9111 alone.
     Plain,
     /// Forward only.
@@ -36,10 +27,10 @@ pub(crate) enum Decided {
         /// For `on-response`.
         note: Bytes,
         /// Who said so; nobody when the policy failed.
-        decider: Option<Decider>,
+        decider: Option<Policy>,
     },
     /// Answer at the edge.
-    Respond(Arc<Reply>, Decider),
+    Respond(Arc<Reply>, Policy),
     /// The policy failed, and the route wants an error for that.
     Failed(CallError),
 }
@@ -48,8 +39,8 @@ impl Decided {
     /// The policy that said so, if one did.
     pub(crate) fn by(&self) -> Option<&Policy> {
         match self {
-            Self::Lookup(_, decider) | Self::Respond(_, decider) => Some(&decider.policy),
-            Self::Pass { decider, .. } => decider.as_ref().map(|decider| &decider.policy),
+            Self::Lookup(_, decider) | Self::Respond(_, decider) => Some(decider),
+            Self::Pass { decider, .. } => decider.as_ref(),
             Self::Plain | Self::Failed(_) => None,
         }
     }
@@ -75,7 +66,7 @@ pub(crate) struct Plan {
     /// What the policy decided.
     pub lookup: Option<Arc<Lookup>>,
     /// Whose `on-response` is called.
-    pub decider: Option<Decider>,
+    pub decider: Option<Policy>,
 }
 
 /// Why a decision cannot be carried out.
@@ -120,7 +111,7 @@ impl Plan {
         route: &Route,
         head: &RequestHead,
         lookup: &Arc<Lookup>,
-        decider: Decider,
+        decider: Policy,
     ) -> Result<Self, PlanError> {
         let mut builder = KeyBuilder::new();
         keys::policy_key(&mut builder, route, head, lookup)?;

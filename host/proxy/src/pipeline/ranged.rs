@@ -68,7 +68,7 @@ pub(super) fn from_parts(call: &Call, plan: &Plan) -> Option<Answer> {
             None => return None,
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let label = plan.decider.as_ref().map(|decider| &*decider.label);
+        let label = plan.decider.as_ref().map(|decider| &**decider.label());
         let status = CacheStatus {
             hit: true,
             ttl: Some(object.freshness().ttl_secs(call.now)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{DATE, HOST};
 use http::{HeaderMap, Method, StatusCode};
-use weir_policy::{Adjustment, CallError, Lifetime, RequestHead, ResponseInfo};
+use weir_policy::{Adjustment, CallError, Lifetime, Policy, RequestHead, ResponseInfo};
 use weir_semantics::{
     Assessment, Exchange, Freshness, Refusal, RequestDirectives, Timestamp, VaryRule, assess,
     assess_overridden, cache_groups, response_tags, strip_hop_by_hop,
@@ -21,7 +21,7 @@ use super::call::Call;
 use super::decide;
 use super::invalidate;
 use super::origin;
-use super::plan::{Decider, Plan};
+use super::plan::Plan;
 use super::shadow;
 use super::unkeyed;
 use crate::compress;
@@ -123,19 +123,18 @@ pub(super) async fn ask(
 pub(super) async fn adjustment_of(
     call: &Call,
     seen: &Arc<RequestHead>,
-    decider: &Decider,
+    decider: &Policy,
     info: ResponseInfo,
 ) -> Result<Adjustment, CallError> {
     let slot = call.route.policy.as_ref();
     let trial = slot.and_then(|slot| slot.trial.as_ref());
     // Kept for the one that is tried in shadow.
     let kept = trial.is_some().then(|| info.clone());
-    let called = decider
-        .policy
-        .on_response(seen, info, call.now.as_millis())
-        .await;
+    let called = decider.on_response(seen, info, call.now.as_millis()).await;
     match (&called, trial, slot, kept) {
-        (Err(error), Some(trial), ..) if trial.label == decider.label => trial.failed(error),
+        (Err(error), Some(trial), ..) if trial.policy.label() == decider.label() => {
+            trial.failed(error);
+        }
         (Ok(live), _, Some(slot), Some(info)) => {
             shadow::response(slot, &call.head, seen, &info, live, call.now);
         }
@@ -263,7 +262,7 @@ pub(super) fn decide_storage(
         policy: plan
             .decider
             .as_ref()
-            .map(|decider| Arc::clone(&decider.label)),
+            .map(|decider| Arc::clone(decider.label())),
     }))
 }
 

@@ -125,7 +125,7 @@ impl Unkeyed {
 }
 
 fn place(route: &Route, plan: &Plan) -> Place {
-    let label = plan.decider.as_ref().map(|decider| &decider.label);
+    let label = plan.decider.as_ref().map(|decider| decider.label());
     (Arc::clone(&route.label), label.cloned())
 }
 
@@ -135,7 +135,7 @@ pub(super) fn watch(call: &Call, plan: &Plan, sent: &HeaderMap, head: &Head) {
         return;
     }
     let decider = plan.decider.as_ref();
-    let reads = decider.map(|decider| decider.policy.inputs_of(&call.head));
+    let reads = decider.map(|decider| decider.inputs_of(&call.head));
     let reads = reads.unwrap_or_default();
     let exchange = Exchange {
         route: &call.route,

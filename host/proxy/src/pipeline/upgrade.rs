@@ -101,7 +101,7 @@ pub(super) async fn upgrade(call: Call, upgrade: Upgrade, body: Incoming) -> Res
     let decided = decide(&call.node, &call.route, &call.head, call.now, None).await;
     let by = decided.by().cloned();
     let answer = match decided {
-        Decided::Respond(reply, decider) => respond(&reply, &decider.label),
+        Decided::Respond(reply, decider) => respond(&reply, decider.label()),
         Decided::Failed(error) => failed(&error),
         Decided::Pass {
             reason,
