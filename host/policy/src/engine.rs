@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
@@ -59,8 +59,9 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
-/// Memory that a slot keeps from one instance to the next, in bytes: wiped in place, where the
-/// kernel can say what was written to. To give pages back and to take new ones, which locks the
+/// Memory that a slot keeps from one instance to the next, in bytes: what was written to, where
+/// the kernel can say that (Linux 6.7), is wiped in place. With 64 MiB in place of this the wiping
+/// itself held up the others. To give pages back and to take new ones, which locks the
 /// whole process again and again, holds up the threads that serve.
 const KEPT_MEMORY: usize = 2 * 1024 * 1024;
 /// The same of a table.
@@ -87,7 +88,8 @@ fn config(pooling: bool) -> Config {
             .max_component_instance_size(4 * 1024 * 1024)
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(KEPT_MEMORY)
-            .table_keep_resident(KEPT_TABLE);
+            .table_keep_resident(KEPT_TABLE)
+            .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(pool);
     }
     config
