@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, PoolingAllocationConfig};
+use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
@@ -59,9 +59,9 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
-/// Memory that a slot keeps from one instance to the next, in bytes: what was written to, where
-/// the kernel can say that (Linux 6.7), is wiped in place. With 64 MiB in place of this the wiping
-/// itself held up the others. To give pages back and to take new ones, which locks the
+/// Memory that a slot keeps from one instance to the next, in bytes, wiped in place: not by what
+/// the kernel says was written to (`pagemap_scan`), since wasmtime 48 then passes over pages that
+/// were swapped out, and the next instance would find what they held. To give pages back and to take new ones, which locks the
 /// whole process again and again, holds up the threads that serve.
 const KEPT_MEMORY: usize = 2 * 1024 * 1024;
 /// The same of a table.
@@ -88,8 +88,7 @@ fn config(pooling: bool) -> Config {
             .max_component_instance_size(4 * 1024 * 1024)
             .table_elements(TABLE_ELEMENTS)
             .linear_memory_keep_resident(KEPT_MEMORY)
-            .table_keep_resident(KEPT_TABLE)
-            .pagemap_scan(Enabled::Auto);
+            .table_keep_resident(KEPT_TABLE);
         config.allocation_strategy(pool);
     }
     config

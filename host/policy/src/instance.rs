@@ -173,6 +173,10 @@ impl Template {
             Some(Fault::Handle(message) | Fault::Denied(message)) => {
                 (CallErrorKind::Trap, message.clone())
             }
+            None if error.root_cause().to_string().starts_with(TOO_MUCH) => (
+                CallErrorKind::BadOutput,
+                format!("it handed over more than {MOST_AT_ONCE} bytes at once"),
+            ),
             None if state.limiter.refused() => (
                 CallErrorKind::MemoryLimit,
                 format!(
@@ -184,10 +188,6 @@ impl Template {
                 CallErrorKind::Busy,
                 "the node has no room for another instance: lower the limits on instances"
                     .to_owned(),
-            ),
-            None if error.root_cause().to_string().starts_with(TOO_MUCH) => (
-                CallErrorKind::BadOutput,
-                format!("it handed over more than {MOST_AT_ONCE} bytes at once"),
             ),
             None => (CallErrorKind::Trap, trap_text(error, &state.wasi.said())),
         };

@@ -149,9 +149,10 @@ mod tests {
             let _ = counted.send(());
         };
         let ticker = Ticker::start(Duration::from_millis(1), count).unwrap();
-        for round in 0..10 {
+        for round in 0..200 {
             // About when it decides to sleep, now a bit before, now a bit after.
-            thread::sleep(Duration::from_millis(195 + round));
+            let ticks = Duration::from_millis(u64::from(IDLE_TICKS));
+            thread::sleep(ticks + Duration::from_micros(20 * round));
             while counter.try_recv().is_ok() {}
             let _running = ticker.run();
             assert!(counter.recv_timeout(Duration::from_secs(10)).is_ok());
