@@ -59,10 +59,10 @@ const POOL_MEMORIES: u32 = 512;
 const POOL_TABLES: u32 = 2_048;
 const POOL_CORE_INSTANCES: u32 = 4_096;
 const TABLE_ELEMENTS: usize = 100_000;
-/// Memory that a slot keeps from one instance to the next, in bytes, wiped in place: not by what
-/// the kernel says was written to (`pagemap_scan`), since wasmtime 48 then passes over pages that
-/// were swapped out, and the next instance would find what they held. To give pages back and to take new ones, which locks the
-/// whole process again and again, holds up the threads that serve.
+/// Memory that a slot keeps from one instance to the next, in bytes, wiped in place. To give pages
+/// back and to take new ones locks the whole process again and again, and holds up the threads that
+/// serve. Not by what the kernel says was written to (`pagemap_scan`): wasmtime 48 then passes over
+/// pages that were swapped out, and the next instance would find what they held.
 const KEPT_MEMORY: usize = 2 * 1024 * 1024;
 /// The same of a table.
 const KEPT_TABLE: usize = 64 * 1024;

@@ -104,15 +104,13 @@ pub(super) struct Plains {
 }
 
 impl Plains {
-    /// At most 255 of them: more are left out.
     pub(super) fn new(mut globs: Vec<Plain>) -> Self {
-        globs.truncate(usize::from(u8::MAX));
         globs.sort_by_key(Plain::first);
         let for_all = globs.iter().filter(|it| it.first().is_none()).count();
         let mut ends = Box::new([0; 256]);
         for (byte, end) in (0_u8..=255).zip(ends.iter_mut()) {
             let before = globs.iter().filter(|it| it.first() <= Some(byte));
-            // There are at most that many.
+            // A list has at most 64 globs.
             *end = u8::try_from(before.count()).unwrap_or(u8::MAX);
         }
         Self {
