@@ -81,6 +81,11 @@ impl Collector for Parts {
             "Times that purges could not be written to data_dir",
             log.unwritten(),
         )?;
+        out.counter(
+            "log_synchronised",
+            "How often counters were read since entries were missing",
+            log.synchronised(),
+        )?;
         out.gauge(
             "nodes",
             "Nodes of the fleet as last heard of, this one included",
@@ -450,7 +455,6 @@ impl Out<'_> {
             dropped_dead,
             dropped_failed,
             opened,
-            synchronised,
             replayed,
         } = redis.stats();
         for (name, help, count) in [
@@ -520,11 +524,6 @@ impl Out<'_> {
                 "redis_breaker_opened",
                 "How often Redis was given up for down",
                 opened,
-            ),
-            (
-                "log_synchronised",
-                "How often counters were read since entries were missing",
-                synchronised,
             ),
             (
                 "log_replayed",

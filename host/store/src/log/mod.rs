@@ -111,6 +111,8 @@ struct Inner {
     pending: Mutex<Pending>,
     /// How many times the journal could not be written.
     unwritten: AtomicU64,
+    /// How many times the fleet's counters were read and applied.
+    synchronised: AtomicU64,
     /// Held while the standing moves: nothing may be applied between what Redis is asked
     /// and what it says, or a failover in between would not be noticed.
     turn: tokio::sync::Mutex<()>,
@@ -145,6 +147,7 @@ impl Log {
             fleet,
             pending: Mutex::new(pending),
             unwritten: AtomicU64::new(0),
+            synchronised: AtomicU64::new(0),
             turn: tokio::sync::Mutex::default(),
             joined: tokio::sync::Notify::new(),
         }))
@@ -252,6 +255,12 @@ impl Log {
     /// How many times purges could not be written to disk.
     pub fn unwritten(&self) -> u64 {
         self.0.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// How many times the fleet's counters were read because entries were missing, and
+    /// applied.
+    pub fn synchronised(&self) -> u64 {
+        self.0.synchronised.load(Ordering::Acquire)
     }
 
     /// How many counters and prefixes are kept.

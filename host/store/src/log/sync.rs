@@ -1,6 +1,7 @@
 //! The steps that need the fleet: purging, catching up, and sending what was kept.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::MutexGuard;
 use weir_semantics::Timestamp;
@@ -213,6 +214,8 @@ impl Log {
             have.entry = snapshot.last.or(have.entry);
         }
         self.contact(now);
+        // Last: who reads it finds the node where it says.
+        self.0.synchronised.fetch_add(1, Ordering::Release);
         Ok(())
     }
 

@@ -279,6 +279,20 @@ async fn a_purge_reaches_the_other_node_through_entries_or_counters() {
 }
 
 #[tokio::test]
+async fn only_counters_that_were_read_and_applied_count_as_synchronised() {
+    let fleet = Simulated::new();
+    fleet.go_away(true);
+    let log = node(&fleet).await;
+    assert_eq!(
+        (log.synchronised(), log.last_contact()),
+        (0, Timestamp::default())
+    );
+    fleet.go_away(false);
+    log.synchronise(NOW).await.unwrap();
+    assert_eq!((log.synchronised(), log.last_contact()), (1, NOW));
+}
+
+#[tokio::test]
 async fn an_entry_after_a_gap_holds_at_once_but_does_not_move_the_position() {
     let fleet = Simulated::new();
     let log = node(&fleet).await;

@@ -123,7 +123,6 @@ impl Fleet for Sequencer {
     }
 
     async fn snapshot(&self, have: &Standing, since: u64) -> Result<Snapshot, FleetUnavailable> {
-        self.client.stats().synchronised.one();
         self.read(have, since).await.map_err(|error| {
             tracing::debug!(%error, "the counters could not be read");
             FleetUnavailable

@@ -35,8 +35,6 @@ pub struct RedisStats {
     pub dropped_failed: Count,
     /// How often the breaker opened.
     pub opened: Count,
-    /// How often the counters were read because entries were missing.
-    pub synchronised: Count,
     /// Purges that were kept while Redis was away, and sent.
     pub replayed: Count,
 }
