@@ -1,4 +1,4 @@
-//! The contract of 1.0.0 is kept: a component that was compiled against it works for ever.
+//! Released contracts are kept: a component that was compiled against one works for ever.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -7,15 +7,19 @@
 
 use serde_json::json;
 use weir_tests::artifact::workspace;
-use weir_tests::{Config, Scratch, charity, guests, until};
+use weir_tests::{Config, Origin, Scratch, charity, guests, until};
+
+/// A component of then.
+fn component(name: &str) -> Vec<u8> {
+    let file = workspace().join(format!("tests/data/abi/{name}.wasm.zst"));
+    let compressed = std::fs::read(&file).expect("the old component");
+    zstd::decode_all(compressed.as_slice()).expect("a component")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_of_the_first_contract_decides_adjusts_and_takes_events() {
-    let file = workspace().join("tests/data/abi/1.0.0/charity.wasm.zst");
-    let compressed = std::fs::read(&file).expect("the old component");
-    let component = zstd::decode_all(compressed.as_slice()).expect("a component");
     let scratch = Scratch::new();
-    let old = scratch.write("charity.wasm", component);
+    let old = scratch.write("charity.wasm", component("1.0.0/charity"));
 
     let origin = charity::origin().await;
     let config = charity::config(&origin).text().replace(
@@ -52,12 +56,40 @@ async fn a_component_of_the_first_contract_decides_adjusts_and_takes_events() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_the_contract_1_1_prepares_its_lookups() {
+    let scratch = Scratch::new();
+    let old = scratch.write("static-site.wasm", component("1.1.0/static-site"));
+    let origin = Origin::tagged("page").await;
+    let more = "memo = false\nconfig = { variants = [\"device\"] }\n";
+    let node = Config::policy(&origin.url(), &old, more).start().await;
+    // The first call prepares, the later ones take what was prepared.
+    for (path, key) in [
+        ("/about", "|site:/about:~:desktop"),
+        ("/about?b=2&a=1", "|site:/about:a=1&b=2:desktop"),
+        ("/site.css", "|site:/site.css:~"),
+        ("/about", "|site:/about:~:desktop"),
+        ("/site.css?v=1", "|site:/site.css:v=1"),
+    ] {
+        let url = format!("/v1/explain?url={}", node.url(path).replace('&', "%26"));
+        let explained = node.admin().get(&url).await.json();
+        let found = explained["key"].as_str().unwrap_or_default();
+        assert!(found.ends_with(key), "{path}: {explained}");
+        node.until_hit(path).await;
+    }
+}
+
 #[test]
-fn the_contract_of_the_first_version_stays_as_it_was_released() {
-    let read = |file| std::fs::read_to_string(workspace().join(file)).expect("a contract");
-    assert!(
-        read("wit/policy.wit") == read("tests/data/abi/1.0.0/policy.wit"),
-        "wit/policy.wit has changed, and components are compiled against it: leave 1.0.0 as it is, \
-         and put what is new into a version beside it (1.1.0), which the host offers as well"
-    );
+fn the_contract_of_each_version_stays_as_it_was_released() {
+    let read = |file: &str| std::fs::read_to_string(workspace().join(file)).expect("a contract");
+    for (version, file) in [
+        ("1.0.0", "wit/1.0.0/policy.wit"),
+        ("1.1.0", "wit/policy.wit"),
+    ] {
+        assert!(
+            read(file) == read(&format!("tests/data/abi/{version}/policy.wit")),
+            "{file} has changed, and components are compiled against it: leave {version} as it is, \
+             and put what is new into a version beside it, which the host offers as well"
+        );
+    }
 }

@@ -4,6 +4,8 @@
 //! are never 0 (a borrowed 0 made the JavaScript runtime trap), so that one which a
 //! guest kept from an earlier call is recognised.
 
+use std::sync::Arc;
+
 use crate::decision::{Lookup, Pass, Reply, Selector};
 use crate::error::Fault;
 use crate::input::Part;
@@ -21,7 +23,8 @@ pub(crate) enum Slot {
     /// The request, the response or the event of this call: see [`crate::state::Call`].
     Subject,
     Part(Part),
-    Lookup(Box<Lookup>),
+    /// Shared with what was prepared, until it is changed.
+    Lookup(Arc<Lookup>),
     Pass(Pass),
     Reply(Box<Reply>),
     Selector(Box<Selector>),

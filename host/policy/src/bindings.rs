@@ -8,11 +8,11 @@ wasmtime::component::bindgen!({
     inline: "
         package weir:host;
         world host {
-            import weir:policy/http@1.0.0;
-            import weir:policy/log@1.0.0;
-            import weir:policy/clock@1.0.0;
-            import weir:policy/kv@1.0.0;
-            import weir:policy/rate-limit@1.0.0;
+            import weir:policy/http@1.1.0;
+            import weir:policy/log@1.1.0;
+            import weir:policy/clock@1.1.0;
+            import weir:policy/kv@1.1.0;
+            import weir:policy/rate-limit@1.1.0;
         }
     ",
     world: "weir:host/host",

@@ -24,27 +24,10 @@ pub enum Decision {
 impl Decision {
     /// About how many bytes it holds on the heap.
     pub(crate) fn weight(&self) -> usize {
-        let parts = |parts: &[Part]| {
-            let text = |part: &Part| match part {
-                Part::Text(text) => text.len(),
-                // Names and lists; globs are shared.
-                Part::Input(_) => 64,
-            };
-            parts.iter().map(|part| 48 + text(part)).sum::<usize>()
-        };
         match self {
             Self::Pass(pass) => pass.reason.len() + pass.note.len(),
             Self::Respond(reply) => reply.body.len() + 64 * reply.headers.len(),
-            Self::Lookup(lookup) => {
-                let headers = lookup.origin_headers.iter();
-                parts(&lookup.key)
-                    + lookup.tags.iter().map(|tag| parts(tag)).sum::<usize>()
-                    + lookup.origin_target.as_deref().map_or(0, parts)
-                    + headers
-                        .map(|(_, value)| 64 + value.as_deref().map_or(0, parts))
-                        .sum::<usize>()
-                    + lookup.note.len()
-            }
+            Self::Lookup(lookup) => lookup.weight(),
         }
     }
 }
@@ -71,6 +54,38 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// One without parts.
+    pub(crate) fn new(namespace: String) -> Self {
+        Self {
+            namespace,
+            key: Vec::new(),
+            tags: Vec::new(),
+            note: Bytes::new(),
+            origin_target: None,
+            origin_headers: Vec::new(),
+            shape: ShapeCell::default(),
+        }
+    }
+
+    /// About how many bytes it holds on the heap.
+    pub(crate) fn weight(&self) -> usize {
+        let parts = |parts: &[Part]| {
+            let text = |part: &Part| match part {
+                Part::Text(text) => text.len(),
+                Part::Input(input) => input.weight(),
+            };
+            parts.iter().map(|part| 48 + text(part)).sum::<usize>()
+        };
+        let headers = self.origin_headers.iter();
+        parts(&self.key)
+            + self.tags.iter().map(|tag| parts(tag)).sum::<usize>()
+            + self.origin_target.as_deref().map_or(0, parts)
+            + headers
+                .map(|(_, value)| 64 + value.as_deref().map_or(0, parts))
+                .sum::<usize>()
+            + self.note.len()
+    }
+
     /// Whether the key names the digest of the request's content.
     pub fn keys_content(&self) -> bool {
         self.key.contains(&Part::Input(Input::BodyDigest))

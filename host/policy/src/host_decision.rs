@@ -17,9 +17,15 @@ use crate::shape::ShapeCell;
 use crate::state::State;
 
 impl State {
+    /// The lookup, to be changed: one of its own from now on, if others share it.
     fn lookup(&mut self, this: &Resource<wit::Lookup>) -> Result<&mut Lookup> {
         match self.arena.get(this.rep())? {
-            Slot::Lookup(lookup) => Ok(lookup),
+            Slot::Lookup(lookup) => {
+                let lookup = Arc::make_mut(lookup);
+                // It follows from the rest, which is about to change.
+                lookup.shape = ShapeCell::default();
+                Ok(lookup)
+            }
             _ => Err(bounds::given_away()),
         }
     }
@@ -39,7 +45,7 @@ impl State {
             wit::Decision::Respond(this) => this.rep(),
         };
         match self.arena.take(rep)? {
-            Slot::Lookup(lookup) => Ok(Decision::Lookup(Arc::new(*lookup))),
+            Slot::Lookup(lookup) => Ok(Decision::Lookup(lookup)),
             Slot::Pass(pass) => Ok(Decision::Pass(pass)),
             Slot::Reply(reply) => Ok(Decision::Respond(Arc::new(*reply))),
             _ => Err(bounds::given_away()),
@@ -55,15 +61,9 @@ fn note(note: Vec<u8>) -> Result<Bytes> {
 impl wit::HostLookup for State {
     fn new(&mut self, namespace: String) -> Result<Resource<wit::Lookup>> {
         self.check_namespace(&namespace)?;
-        let rep = self.arena.insert(Slot::Lookup(Box::new(Lookup {
-            namespace,
-            key: Vec::new(),
-            tags: Vec::new(),
-            note: Bytes::new(),
-            origin_target: None,
-            origin_headers: Vec::new(),
-            shape: ShapeCell::default(),
-        })))?;
+        let rep = self
+            .arena
+            .insert(Slot::Lookup(Arc::new(Lookup::new(namespace))))?;
         Ok(Resource::new_own(rep))
     }
 
@@ -132,8 +132,32 @@ impl wit::HostLookup for State {
         Ok(())
     }
 
+    fn prepare(
+        &mut self,
+        this: Resource<wit::Lookup>,
+    ) -> Result<Option<Resource<wit::PreparedLookup>>> {
+        let lookup = match self.arena.get(this.rep())? {
+            Slot::Lookup(lookup) => Arc::clone(lookup),
+            _ => return Err(bounds::given_away()),
+        };
+        Ok(self.prepared.keep(lookup).map(Resource::new_own))
+    }
+
     fn drop(&mut self, rep: Resource<wit::Lookup>) -> Result<()> {
         self.arena.release(rep.rep());
+        Ok(())
+    }
+}
+
+impl wit::HostPreparedLookup for State {
+    fn lookup(&mut self, this: Resource<wit::PreparedLookup>) -> Result<Resource<wit::Lookup>> {
+        let lookup = self.prepared.get(this.rep());
+        let lookup = lookup.ok_or_else(bounds::given_away)?;
+        Ok(Resource::new_own(self.arena.insert(Slot::Lookup(lookup))?))
+    }
+
+    fn drop(&mut self, rep: Resource<wit::PreparedLookup>) -> Result<()> {
+        self.prepared.let_go(rep.rep());
         Ok(())
     }
 }

@@ -90,6 +90,19 @@ impl<'a> Values<'a> {
 }
 
 impl Input {
+    /// About how many bytes it holds on the heap.
+    pub(crate) fn weight(&self) -> usize {
+        let list = |texts: &[String]| texts.iter().map(|text| 24 + text.len()).sum();
+        match self {
+            Self::Param(name) | Self::QueryParam(name) | Self::Cookie(name) => name.len(),
+            Self::Header(name) => name.as_str().len(),
+            // What they are compiled to is mostly shared.
+            Self::Query { without: globs } | Self::QueryOnly(globs) => list(globs.patterns()),
+            Self::Language(available) => list(available),
+            Self::Method | Self::Path | Self::Device | Self::BodyDigest => 0,
+        }
+    }
+
     /// The values of this input in `head`.
     pub fn values<'a>(&'a self, head: &'a RequestHead) -> Values<'a> {
         match self {

@@ -37,6 +37,7 @@ mod load;
 mod memo;
 mod policy;
 mod pool;
+mod prepared;
 mod query;
 mod reads;
 mod recent;

@@ -18,11 +18,11 @@ use crate::state::{LogBudget, Shared, State, label};
 use crate::stats::{Hook, PolicyStats};
 
 /// The package of the contract.
-const PACKAGE: &str = "weir:policy@1.0.0";
-/// Its version.
-const VERSION: [u64; 3] = [1, 0, 0];
-/// The interface that a policy exports.
-const HOOKS: &str = "weir:policy/hooks@1.0.0";
+const PACKAGE: &str = "weir:policy@1.1.0";
+/// Its version. What was built against an earlier one of the same major number fits too.
+const VERSION: [u64; 3] = [1, 1, 0];
+/// The interface that a policy exports, in this version or an earlier one.
+const HOOKS: &str = "weir:policy/hooks@1.1.0";
 
 /// What the configuration says about a policy.
 #[derive(Debug, Clone)]

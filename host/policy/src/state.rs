@@ -14,6 +14,7 @@ use crate::error::Fault;
 use crate::globs::{GlobCache, Globs};
 use crate::lane::{self, Task};
 use crate::limits::{Limiter, Total};
+use crate::prepared::Prepared;
 use crate::reads::{ReadInput, Recorder};
 use crate::request::RequestHead;
 use crate::stats::PolicyStats;
@@ -71,6 +72,7 @@ pub(crate) struct State {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limiter: Limiter,
     pub(crate) arena: Arena,
+    pub(crate) prepared: Prepared,
     pub(crate) call: Call,
     pub(crate) recorder: Recorder,
     /// The CPU time that the hook may use.
@@ -103,6 +105,7 @@ impl State {
             limiter: Limiter::new(memory, Arc::clone(&shared.memory)),
             shared,
             arena: Arena::default(),
+            prepared: Prepared::default(),
             call: Call::default(),
             recorder: Recorder::default(),
             budget: Duration::ZERO,

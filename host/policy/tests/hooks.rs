@@ -69,6 +69,53 @@ async fn a_lookup_carries_everything_that_the_guest_said() {
 }
 
 #[tokio::test]
+async fn a_prepared_lookup_serves_later_calls_and_no_change_of_one_reaches_another() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    let lookup = async |path: &'static str| {
+        let request = request(path, &[]);
+        match policy.on_request(&request, 0, Record::No).await.unwrap().0 {
+            Decision::Lookup(lookup) => lookup,
+            other => panic!("{path}: {other:?}"),
+        }
+    };
+    let made = lookup("/prepare").await;
+    assert_eq!(made.note, "after it was prepared");
+    let first = lookup("/prepared").await;
+    assert_eq!(first.key, [Part::Input(Input::Path)]);
+    assert_eq!(first.tags, [vec![text("prepared")]]);
+    assert!(first.note.is_empty(), "{first:?}");
+    let shape = *first.shape().digest();
+    assert_ne!(&shape, made.shape().digest());
+
+    let more = lookup("/prepared-and-more").await;
+    assert_eq!(more.tags[0], [text("prepared")]);
+    assert_eq!(more.tags[1], [text("more"), Part::Input(Input::Device)]);
+    assert_ne!(
+        &shape,
+        more.shape().digest(),
+        "a shape of before the change"
+    );
+    let again = lookup("/prepared").await;
+    assert!(Arc::ptr_eq(&first, &again), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_instance_prepares_so_many_lookups_and_goes_on() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    let pass = async |path: &'static str| {
+        let request = request(path, &[]);
+        match policy.on_request(&request, 0, Record::No).await.unwrap().0 {
+            Decision::Pass(pass) => pass.reason,
+            other => panic!("{path}: {other:?}"),
+        }
+    };
+    assert_eq!(pass("/prepare-all").await, "64");
+    assert_eq!(pass("/prepare-all").await, "0");
+    pass("/let-go-of-prepared").await;
+    assert_eq!(pass("/prepare-all").await, "64");
+}
+
+#[tokio::test]
 async fn a_named_digest_is_not_read() {
     let (policy, _) = load(&GUEST, |_| ()).await;
     let request = request("/content", &[]);

@@ -87,6 +87,7 @@ mod decision;
 mod event;
 pub mod kv;
 pub mod log;
+mod lookup;
 mod part;
 mod policy;
 pub mod rate_limit;
@@ -97,8 +98,9 @@ mod span;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
-pub use decision::{Decision, Lookup, Pass, Reply};
+pub use decision::{Decision, Pass, Reply};
 pub use event::Event;
+pub use lookup::Lookup;
 pub use part::{
     Part, body_digest, cookie, device, header, language, method, param, path, query, query_only,
     query_param, query_without, text,

@@ -23,9 +23,9 @@ const NOT_STORED_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct StaticSite {
     config: Config,
-    /// The query without what is ignored.
-    query: Part,
-    variants: Vec<Part>,
+    /// For what has no variants.
+    file: Lookup,
+    page: Lookup,
 }
 
 impl Policy for StaticSite {
@@ -37,11 +37,15 @@ impl Policy for StaticSite {
             Variant::Device => device(),
             Variant::Language => language(&config.languages),
         };
-        Ok(Self {
-            query: query_without(&config.ignored_query),
-            variants: config.variants.iter().map(variant).collect(),
-            config,
-        })
+        let query = query_without(&config.ignored_query);
+        let file = Lookup::new("site")
+            .key(path())
+            .key(query.clone())
+            // What no key contains must not reach the origin, which may read more out of it.
+            .origin_target([path(), text("?"), query])
+            .tag([text("site:path:"), path()]);
+        let page = file.clone().keys(config.variants.iter().map(variant));
+        Ok(Self { config, file, page })
     }
 
     // Path, query and variants are named, not read: whatever the size of the site, there are
@@ -50,17 +54,9 @@ impl Policy for StaticSite {
         if !matches!(request.method().as_str(), "GET" | "HEAD") {
             return Ok(Pass::new("method").into());
         }
-        let mut lookup = Lookup::new("site")
-            .key(path())
-            .key(self.query.clone())
-            // What no key contains must not reach the origin, which may read more out of it.
-            .origin_target([path(), text("?"), self.query.clone()]);
-        if !self.variants.is_empty() && !request.path_matches(file::GLOB) {
-            for variant in &self.variants {
-                lookup = lookup.key(variant.clone());
-            }
-        }
-        Ok(lookup.tag([text("site:path:"), path()]).into())
+        let has_variants = !self.config.variants.is_empty() && !request.path_matches(file::GLOB);
+        let lookup = if has_variants { &self.page } else { &self.file };
+        Ok(lookup.clone().into())
     }
 
     // What is read here is not recorded, so the path may be.

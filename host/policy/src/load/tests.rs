@@ -54,7 +54,7 @@ async fn what_is_no_component_is_named() {
 async fn a_missing_hook_is_named() {
     let text = refusal_of_text("(component)").await;
     assert!(
-        text.contains("`weir:policy/hooks@1.0.0`") && text.contains("weir:policy@1.0.0"),
+        text.contains("`weir:policy/hooks@1.1.0`") && text.contains("weir:policy@1.1.0"),
         "{text}"
     );
     let text = refusal_of_text(
@@ -67,7 +67,7 @@ async fn a_missing_hook_is_named() {
     )
     .await;
     assert!(
-        text.contains("weir:policy/hooks@1.0.0#on-request"),
+        text.contains("weir:policy/hooks@1.1.0#on-request"),
         "{text}"
     );
 }

@@ -58,7 +58,7 @@ pub(crate) fn write_section(name: &str, data: &[u8], component: &mut Vec<u8>) {
 pub(super) fn check_hooks(component: &[u8]) -> Result<()> {
     if !exports_hooks(component)? {
         bail!(
-            "what was compiled is not a Weir policy: its world must `export {HOOKS}@1.0.0`, and \
+            "what was compiled is not a Weir policy: its world must `export {HOOKS}@1.1.0`, and \
              its code the four hooks"
         );
     }

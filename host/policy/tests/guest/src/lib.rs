@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 wit_bindgen::generate!({ path: "../../../../wit", world: "policy" });
 
 use exports::weir::policy::hooks::{Decision, Event, Guest, Request, Response, Selector};
-use weir::policy::http::{Lookup, Part, Pass, Reply};
+use weir::policy::http::{Lookup, Part, Pass, PreparedLookup, Reply};
 
 struct Policy;
 export!(Policy);
@@ -14,6 +14,7 @@ export!(Policy);
 thread_local! {
     static KEPT: RefCell<Option<Part>> = const { RefCell::new(None) };
     static HOARD: RefCell<Vec<Part>> = const { RefCell::new(Vec::new()) };
+    static PREPARED: RefCell<Vec<PreparedLookup>> = const { RefCell::new(Vec::new()) };
     static CALLS: Cell<u32> = const { Cell::new(0) };
     static CONFIG: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -30,6 +31,13 @@ fn lookup(build: impl FnOnce(&Lookup)) -> Result<Decision, String> {
     let lookup = Lookup::new("user");
     build(&lookup);
     Ok(Decision::Lookup(lookup))
+}
+
+fn prepared() -> Result<Decision, String> {
+    PREPARED.with_borrow(|all| {
+        let first = all.first().ok_or("nothing was prepared")?;
+        Ok(Decision::Lookup(first.lookup()))
+    })
 }
 
 fn reply(status: u16, build: impl FnOnce(&Reply)) -> Result<Decision, String> {
@@ -147,6 +155,29 @@ impl Guest for Policy {
             "/drop-kept" => {
                 KEPT.set(None);
                 pass("dropped a part")
+            }
+            "/prepare" => lookup(|l| {
+                l.key(Part::path());
+                l.tag(vec![text("prepared")]);
+                PREPARED.with_borrow_mut(|all| all.extend(l.prepare()));
+                l.note(b"after it was prepared");
+            }),
+            "/prepared" => prepared(),
+            "/prepared-and-more" => prepared().inspect(|decision| {
+                if let Decision::Lookup(lookup) = decision {
+                    lookup.tag(vec![text("more"), Part::device()]);
+                }
+            }),
+            "/prepare-all" => {
+                let lookup = Lookup::new("user");
+                let all: Vec<_> = std::iter::from_fn(|| lookup.prepare()).collect();
+                let count = all.len();
+                PREPARED.with_borrow_mut(|prepared| prepared.extend(all));
+                pass(&count.to_string())
+            }
+            "/let-go-of-prepared" => {
+                PREPARED.with_borrow_mut(Vec::clear);
+                pass("let go")
             }
             "/hoard" => {
                 HOARD.with_borrow_mut(|hoard| (0..1000).for_each(|_| hoard.push(text("x"))));

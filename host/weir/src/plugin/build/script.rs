@@ -11,8 +11,12 @@ use serde_json::Value;
 use super::super::component::About;
 use super::items;
 
-/// What policies are written against.
-const CONTRACT: &str = include_str!("../../../../../wit/policy.wit");
+/// What policies are written against: each version that was released, since a policy's world
+/// goes on naming the one that it began with.
+const CONTRACTS: [(&str, &str); 2] = [
+    ("1.0.0", include_str!("../../../../../wit/1.0.0/policy.wit")),
+    ("1.1.0", include_str!("../../../../../wit/policy.wit")),
+];
 /// What the engine of JavaScript must not be given: with all of it on, every call asks for
 /// the time or for randomness, and no decision is remembered.
 const FEATURES: [&str; 5] = ["stdio", "random", "clocks", "http", "fetch-event"];
@@ -128,13 +132,24 @@ impl<'a> Script<'a> {
         let world = world.map(|name| name.trim_matches(['{', '%']).to_owned());
         let world = world.with_context(|| format!("{} names no world", file.display()))?;
         let wit = dir.join("target").join("wit");
-        let contract = wit.join("deps").join("weir");
-        std::fs::create_dir_all(&contract)
-            .and_then(|()| std::fs::write(contract.join("policy.wit"), CONTRACT))
-            .and_then(|()| std::fs::write(wit.join("world.wit"), &text))
-            .with_context(|| format!("writing {}", wit.display()))?;
+        lay_out(&wit, &text).with_context(|| format!("writing {}", wit.display()))?;
         Ok((wit, world))
     }
+}
+
+/// Writes the world with all that it may name beside it.
+fn lay_out(wit: &Path, world: &str) -> std::io::Result<()> {
+    let deps = wit.join("deps");
+    // What another Weir laid there would be the same package twice.
+    if deps.exists() {
+        std::fs::remove_dir_all(&deps)?;
+    }
+    for (version, contract) in CONTRACTS {
+        let package = deps.join(format!("policy-{version}"));
+        std::fs::create_dir_all(&package)?;
+        std::fs::write(package.join("policy.wit"), contract)?;
+    }
+    std::fs::write(wit.join("world.wit"), world)
 }
 
 /// componentize-js, as the policy's package.json asks for it.
