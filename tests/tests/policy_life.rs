@@ -447,6 +447,37 @@ async fn a_policy_without_a_version_before_is_not_called_while_it_misbehaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_on_response_that_misbehaves_is_not_called_for_what_is_remembered_either() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-response"));
+    let node = node_with(&origin, &component, "guard = { min_calls = 5 }\n").await;
+    let errors = async |reason| {
+        let labels = [("hook", "on-response"), ("reason", reason)];
+        node.admin()
+            .metric("weir_policy_errors_total", &labels)
+            .await
+    };
+    until("an on-response that is not called", async || {
+        assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
+        (errors("quarantined").await > 0.0).then_some(())
+    })
+    .await;
+    let (traps, spared) = (errors("trap").await, errors("quarantined").await);
+    // On-request still says what it said before; what the origin answers to it is not stored.
+    for _ in 0..50 {
+        let answer = node.get("/a").await;
+        assert_eq!(answer.status, 200);
+        assert!(!answer.is_hit(), "{:?}", answer.cache());
+    }
+    assert!((errors("trap").await - traps).abs() < 0.5, "it was called");
+    assert!(errors("quarantined").await >= spared + 50.0);
+
+    files.write("p.wasm", version("nothing"));
+    node.until_hit("/a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_was_not_called_for_a_while_is_called_again_and_restored() {
     let origin = origin().await;
     let files = Scratch::new();

@@ -8,6 +8,7 @@
 //! only what it was granted, and an instance that failed is never used again.
 
 mod about;
+mod admission;
 mod arena;
 mod bindings;
 mod bounds;

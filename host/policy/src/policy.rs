@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentNamedList, Lift, Lower, Resource};
 
 use crate::about::About;
+use crate::admission::Admission;
 use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
@@ -30,8 +31,7 @@ struct Inner {
     pool: Pool<Instance>,
     memo: Memo,
     pace: Arc<Pace>,
-    /// The percentage of its calls of `on-request` that are made.
-    admitted: AtomicU8,
+    admission: Admission,
     serial: u64,
 }
 
@@ -83,7 +83,7 @@ impl Policy {
             pool,
             memo,
             pace,
-            admitted: AtomicU8::new(100),
+            admission: Admission::all(),
             serial: NEXT_SERIAL.fetch_add(1, Relaxed),
         })))
     }
@@ -189,15 +189,22 @@ impl Policy {
         while self.0.pool.take().is_some() {}
     }
 
-    /// Has only this percentage of the calls of `on-request` made from now on; the others
-    /// fail at once as [`CallErrorKind::Quarantined`]. What is remembered is still given.
+    /// Has only this percentage of the calls of `on-request` made from now on, and of those of
+    /// `on-response` where that fails; the others fail at once as
+    /// [`CallErrorKind::Quarantined`]. What is remembered is still given.
     pub fn admit(&self, percent: u8) {
-        self.0.admitted.store(percent.min(100), Relaxed);
+        self.0.admission.set(percent);
     }
 
     /// The percentage of the calls of `on-request` that are made.
     pub fn admitted(&self) -> u8 {
-        self.0.admitted.load(Relaxed)
+        self.0.admission.percent()
+    }
+
+    fn not_admitted(&self, hook: Hook) -> CallError {
+        let text = "it failed too often and is in quarantine";
+        let kind = CallErrorKind::Quarantined;
+        self.0.template.error(kind, hook, text)
     }
 
     /// Whether the configuration lets decisions be remembered.
@@ -227,11 +234,9 @@ impl Policy {
         request: &Arc<RequestHead>,
         now_ms: u64,
     ) -> Result<Decision, CallError> {
-        let (memo, admitted) = (&self.0.memo, self.admitted());
-        if admitted < 100 && fastrand::u8(..100) >= admitted {
-            let text = "it failed too often and is in quarantine";
-            let (kind, hook) = (CallErrorKind::Quarantined, Hook::OnRequest);
-            return Err(self.0.template.error(kind, hook, text));
+        let memo = &self.0.memo;
+        if !self.0.admission.of_request() {
+            return Err(self.not_admitted(Hook::OnRequest));
         }
         if memo.is_off() {
             let asked = self.ask(request, now_ms, Record::No, 0).await?;
@@ -325,6 +330,10 @@ impl Policy {
         response: ResponseInfo,
         now_ms: u64,
     ) -> Result<Adjustment, CallError> {
+        let admission = &self.0.admission;
+        if !admission.of_response() {
+            return Err(self.not_admitted(Hook::OnResponse));
+        }
         let call = Call {
             request: Some(request.clone()),
             response: Some(response),
@@ -335,15 +344,17 @@ impl Policy {
             let request = Resource::new_borrow(state.arena.subject()?);
             Ok((request, Resource::new_borrow(state.arena.subject()?)))
         };
-        self.run(
+        let called = self.run(
             Hook::OnResponse,
             0,
             call,
             lend,
             |hooks| hooks.on_response,
             |state, _, ()| Ok(std::mem::take(&mut state.call.adjustment)),
-        )
-        .await
+        );
+        let adjusted = called.await;
+        admission.responded(adjusted.is_ok());
+        adjusted
     }
 
     /// Asks what a domain event invalidates. `data` is JSON text (`null` when the event
