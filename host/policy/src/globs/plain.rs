@@ -15,7 +15,7 @@ pub(super) enum Plain {
     Begins(Box<str>),
     /// `**/*.{css,js}` and `**/*.css`
     Extension {
-        /// Without the dot, [`packed`].
+        /// Without the dot, [`packed`], in order.
         all: Box<[u64]>,
         longest: usize,
     },
@@ -42,7 +42,8 @@ impl Plain {
             }
             let texts = || list.split(',').map(str::as_bytes);
             let longest = texts().map(<[u8]>::len).max()?;
-            let all = texts().map(packed).collect();
+            let mut all: Box<[u64]> = texts().map(packed).collect();
+            all.sort_unstable();
             return Some(Self::Extension { all, longest });
         }
         let (text, begins) = match pattern.strip_suffix('*') {
@@ -76,9 +77,7 @@ impl Plain {
                     return false;
                 };
                 let extension = tail.get(dot + 1..).unwrap_or_default();
-                let wanted = packed(extension);
-                // To look at all of them costs less than to guess at each where it may be.
-                all.iter().fold(false, |found, it| found | (*it == wanted))
+                all.binary_search(&packed(extension)).is_ok()
             }
         }
     }
