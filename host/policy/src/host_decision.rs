@@ -21,7 +21,7 @@ impl State {
     fn lookup(&mut self, this: &Resource<wit::Lookup>) -> Result<&mut Lookup> {
         match self.arena.get(this.rep())? {
             Slot::Lookup(lookup) => {
-                let lookup = Arc::make_mut(lookup);
+                let lookup = self.prepared.change(lookup)?;
                 // It follows from the rest, which is about to change.
                 lookup.shape = ShapeCell::default();
                 Ok(lookup)

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use wasmtime::Result;
+
 use crate::decision::Lookup;
+use crate::error::Fault;
 
 /// The most that one instance keeps.
 const MOST: usize = 64;
 /// The most that they hold together, in bytes.
 const MOST_BYTES: usize = 256 * 1024;
+/// The most that the copies which one call changes hold together, in bytes: a part of a copy
+/// is not made by a call of its own, so those are not bounded by how many parts a call makes.
+const MOST_COPIED: usize = 1_024 * 1_024;
 /// What each holds besides its parts, in bytes, about.
 const EACH: usize = 256;
 
@@ -17,9 +23,29 @@ const EACH: usize = 256;
 pub(crate) struct Prepared {
     places: Vec<Option<Arc<Lookup>>>,
     bytes: usize,
+    /// What the call that is running had copied.
+    copied: usize,
 }
 
 impl Prepared {
+    /// Another call begins.
+    pub(crate) fn begin(&mut self) {
+        self.copied = 0;
+    }
+
+    /// A lookup that can be changed: a copy, if others share it.
+    pub(crate) fn change<'a>(&mut self, shared: &'a mut Arc<Lookup>) -> Result<&'a mut Lookup> {
+        if Arc::get_mut(shared).is_none() {
+            self.copied += weight(shared);
+            if self.copied > MOST_COPIED {
+                return Err(Fault::bad(format!(
+                    "the policy changed copies of more than {MOST_COPIED} bytes of prepared lookups in one call: prepare what they have in common, and add little to it"
+                )));
+            }
+        }
+        Ok(Arc::make_mut(shared))
+    }
+
     /// Keeps one, and gives its representation; `None` where there is no room.
     pub(crate) fn keep(&mut self, lookup: Arc<Lookup>) -> Option<u32> {
         let bytes = self.bytes + weight(&lookup);
@@ -86,6 +112,27 @@ mod tests {
             assert_eq!(prepared.get(rep), None);
             prepared.let_go(rep);
         }
+    }
+
+    #[test]
+    fn what_a_call_copies_is_bounded() {
+        let mut prepared = Prepared::default();
+        let large = lookup(MOST_BYTES - EACH);
+        let mut copies = Vec::new();
+        let error = loop {
+            let mut copy = Arc::clone(&large);
+            match prepared.change(&mut copy) {
+                Ok(_) => copies.push(copy),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(copies.len(), MOST_COPIED / MOST_BYTES);
+        assert!(error.to_string().contains("in one call"), "{error}");
+        // One that is nobody else's is changed as it is.
+        let mut own = lookup(MOST_BYTES);
+        assert!(prepared.change(&mut own).is_ok());
+        prepared.begin();
+        assert!(prepared.change(&mut Arc::clone(&large)).is_ok());
     }
 
     #[test]

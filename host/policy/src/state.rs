@@ -118,6 +118,7 @@ impl State {
     pub(crate) fn begin(&mut self, call: Call) {
         self.limiter.begin();
         self.arena.begin();
+        self.prepared.begin();
         self.wasi.begin();
         self.call = call;
         self.recorder.begin(crate::reads::Record::No);

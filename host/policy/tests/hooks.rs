@@ -116,6 +116,16 @@ async fn an_instance_prepares_so_many_lookups_and_goes_on() {
 }
 
 #[tokio::test]
+async fn copies_of_a_large_prepared_lookup_are_bounded_in_a_call() {
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    let request = request("/change-copies", &[]);
+    let error = policy.on_request(&request, 0, Record::No).await;
+    let error = error.expect_err("128 MB of copies");
+    assert_eq!(error.kind, CallErrorKind::BadOutput, "{error}");
+    assert!(error.to_string().contains("prepared lookups"), "{error}");
+}
+
+#[tokio::test]
 async fn a_named_digest_is_not_read() {
     let (policy, _) = load(&GUEST, |_| ()).await;
     let request = request("/content", &[]);

@@ -175,6 +175,14 @@ impl Guest for Policy {
                 PREPARED.with_borrow_mut(|prepared| prepared.extend(all));
                 pass(&count.to_string())
             }
+            "/change-copies" => {
+                let large = Lookup::new("user");
+                (0..128).for_each(|_| large.tag(vec![text(&"x".repeat(1_024))]));
+                let large = large.prepare().ok_or("no room")?;
+                let copies: Vec<_> = (0..1_000).map(|_| large.lookup()).collect();
+                copies.iter().for_each(|copy| copy.key(Part::path()));
+                pass("unreachable")
+            }
             "/let-go-of-prepared" => {
                 PREPARED.with_borrow_mut(Vec::clear);
                 pass("let go")
