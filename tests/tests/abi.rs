@@ -59,7 +59,10 @@ async fn a_component_of_the_first_contract_decides_adjusts_and_takes_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_of_the_contract_1_1_prepares_its_lookups() {
     let scratch = Scratch::new();
-    let old = scratch.write("static-site.wasm", component("1.1.0/static-site"));
+    let component = component("1.1.0/static-site");
+    let import = b"[method]lookup.prepare";
+    assert!(component.windows(import.len()).any(|found| found == import));
+    let old = scratch.write("static-site.wasm", component);
     let origin = Origin::tagged("page").await;
     let more = "memo = false\nconfig = { variants = [\"device\"] }\n";
     let node = Config::policy(&origin.url(), &old, more).start().await;

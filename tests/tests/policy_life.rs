@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use weir_tests::answer;
 use weir_tests::component::with_misdeed;
@@ -472,9 +473,82 @@ async fn an_on_response_that_misbehaves_is_not_called_for_what_is_remembered_eit
     }
     assert!((errors("trap").await - traps).abs() < 0.5, "it was called");
     assert!(errors("quarantined").await >= spared + 50.0);
+    // It alone could say what else a change makes invalid.
+    node.send(Method::POST, "/a", &[], "new").await;
+    assert!(
+        (errors("trap").await - traps - 1.0).abs() < 0.5,
+        "not called"
+    );
 
     files.write("p.wasm", version("nothing"));
     node.until_hit("/a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_waits_for_the_guest_because_it_was_replaced() {
+    let origin = origin().await;
+    let node = node(&origin).await;
+    let called = async || {
+        let labels = [("hook", "on-request"), ("memo", "miss")];
+        node.admin()
+            .metric("weir_policy_calls_total", &labels)
+            .await
+    };
+    for _ in 0..4 {
+        node.get("/a").await;
+    }
+    let before = called().await;
+    assert!(before >= 2.0, "two that agree");
+    let answer = node.admin().put_policy("p", version("nothing")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for _ in 0..4 {
+        node.get("/a").await;
+    }
+    // One may have been a sample.
+    assert!(
+        called().await - before < 1.5,
+        "it begins with what is known"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_on_response_that_misbehaves_again_waits_twice_as_long_and_is_not_restored() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-response"));
+    let node = node_with(&origin, &component, GUARD).await;
+    until("the third quarantine", async || {
+        for _ in 0..20 {
+            assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
+        }
+        let quarantined = &node.admin().policy("p").await["quarantined"];
+        (quarantined["wait_seconds"].as_u64() >= Some(4)).then_some(())
+    })
+    .await;
+    let actions = audited(&node).await;
+    let restored = actions.iter().filter(|change| change[0] == "restored");
+    assert_eq!(restored.count(), 0, "{actions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_stays_though_the_policy_fails_when_the_origin_confirms_it() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("nothing"));
+    let node = node_with(&origin, &component, "").await;
+    node.get("/a").await;
+    node.until_hit("/a").await;
+    files.write("p.wasm", version("trap-on-response"));
+    let confirmed = until("a call that fails", async || {
+        let answer = node.get_with("/a", &[("cache-control", "no-cache")]).await;
+        let labels = [("hook", "on-response"), ("reason", "trap")];
+        let failed = node.admin().metric("weir_policy_errors_total", &labels);
+        (failed.await > 0.0).then_some(answer)
+    })
+    .await;
+    assert_eq!(confirmed.text(), page_text("/a", 1));
+    let after = node.get("/a").await;
+    assert!(after.is_hit(), "{:?}", after.cache());
 }
 
 #[tokio::test(flavor = "multi_thread")]

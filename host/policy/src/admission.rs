@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
+use crate::error::CallErrorKind;
+
 /// So many calls of `on-response` in a row fail before it counts as what fails: a policy may be
 /// in quarantine for its `on-request` alone, and what is still decided (remembered, or tried
 /// again) is stored as it says.
@@ -38,19 +40,22 @@ impl Admission {
         percent >= 100 || fastrand::u8(..100) < percent
     }
 
-    /// Is this call of `on-response` made?
+    /// Is this call of `on-response` made? Each is while the policy is tried again: were only some
+    /// made, what fails would be too small a part of what the policy is asked to be seen.
     pub(crate) fn of_response(&self) -> bool {
-        self.responses_failed.load(Relaxed) < IN_A_ROW || self.of_request()
+        self.responses_failed.load(Relaxed) < IN_A_ROW || self.percent() > 0
     }
 
-    /// A call of `on-response` has ended.
-    pub(crate) fn responded(&self, well: bool) {
-        match well {
+    /// A call of `on-response` has ended, well or not.
+    pub(crate) fn responded(&self, failed: Option<CallErrorKind>) {
+        match failed {
             // A plain load first: there is seldom anything to do.
-            true if self.responses_failed.load(Relaxed) == 0 => {}
-            true => self.responses_failed.store(0, Relaxed),
+            None if self.responses_failed.load(Relaxed) == 0 => {}
+            None => self.responses_failed.store(0, Relaxed),
+            // Calls of another hook may have all the instances.
+            Some(CallErrorKind::Busy) => {}
             // It would take years to overflow, and then it is called three times more.
-            false => {
+            Some(_) => {
                 self.responses_failed.fetch_add(1, Relaxed);
             }
         }
@@ -65,29 +70,35 @@ mod tests {
         (0..1_000).filter(|_| call()).count()
     }
 
+    const TRAPPED: Option<CallErrorKind> = Some(CallErrorKind::Trap);
+
     #[test]
     fn a_hook_that_does_well_is_called_though_the_other_one_is_not() {
         let admission = Admission::all();
-        (0..10).for_each(|_| admission.responded(false));
+        (0..10).for_each(|_| admission.responded(TRAPPED));
         assert_eq!(made(|| admission.of_request()), 1_000);
         assert_eq!(made(|| admission.of_response()), 1_000, "in force");
-        admission.responded(true);
+        admission.responded(None);
         admission.set(0);
         assert_eq!(made(|| admission.of_request()), 0);
-        (1..IN_A_ROW).for_each(|_| admission.responded(false));
+        (1..IN_A_ROW).for_each(|_| admission.responded(TRAPPED));
+        (0..10).for_each(|_| admission.responded(Some(CallErrorKind::Busy)));
         assert_eq!(made(|| admission.of_response()), 1_000);
-        admission.responded(false);
+        admission.responded(TRAPPED);
         assert_eq!(made(|| admission.of_response()), 0);
+        admission.responded(Some(CallErrorKind::Busy));
+        assert_eq!(made(|| admission.of_response()), 0, "it says nothing");
     }
 
     #[test]
-    fn one_that_failed_is_tried_now_and_again_and_called_once_it_does_well() {
+    fn one_that_failed_is_called_each_time_while_the_policy_is_tried_again() {
         let admission = Admission::all();
-        (0..IN_A_ROW).for_each(|_| admission.responded(false));
+        (0..IN_A_ROW).for_each(|_| admission.responded(TRAPPED));
         admission.set(10);
-        let tried = made(|| admission.of_response());
+        let tried = made(|| admission.of_request());
         assert!((20..300).contains(&tried), "{tried} of 1,000");
-        admission.responded(true);
         assert_eq!(made(|| admission.of_response()), 1_000);
+        admission.set(0);
+        assert_eq!(made(|| admission.of_response()), 0);
     }
 }

@@ -16,6 +16,8 @@ pub(crate) const MAX_TAGS: usize = 128;
 pub(crate) const MAX_HEADERS: usize = 64;
 /// Selectors of one call.
 pub(crate) const MAX_SELECTORS: usize = 128;
+/// Bytes of the name of a header field, a cookie, a parameter.
+pub(crate) const MAX_NAME: usize = 256;
 /// Bytes of a note, and of the value of a header field.
 pub(crate) const MAX_NOTE: usize = 64 * 1_024;
 /// Bytes of a reply's body.
@@ -51,6 +53,7 @@ pub(crate) fn given_away() -> wasmtime::Error {
 }
 
 pub(crate) fn field_name(name: &str) -> Result<HeaderName> {
+    sized("the name of a header field", name.len(), MAX_NAME)?;
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
         Fault::bad(format!(
             "`{}` is not the name of a header field",
@@ -148,6 +151,8 @@ mod tests {
             assert!(settable_field_name(name).is_err(), "{name}");
         }
         assert_eq!(settable_field_name("X-Tenant").unwrap(), "x-tenant");
+        assert!(settable_field_name(&"x".repeat(MAX_NAME)).is_ok());
+        assert!(settable_field_name(&"x".repeat(MAX_NAME + 1)).is_err());
     }
 
     #[test]

@@ -26,7 +26,11 @@ impl Decision {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Pass(pass) => pass.reason.len() + pass.note.len(),
-            Self::Respond(reply) => reply.body.len() + 64 * reply.headers.len(),
+            Self::Respond(reply) => {
+                let fields = reply.headers.iter();
+                let fields = fields.map(|(name, value)| 64 + name.as_str().len() + value.len());
+                reply.body.len() + fields.sum::<usize>()
+            }
             Self::Lookup(lookup) => lookup.weight(),
         }
     }
@@ -81,7 +85,7 @@ impl Lookup {
             + self.tags.iter().map(|tag| parts(tag)).sum::<usize>()
             + self.origin_target.as_deref().map_or(0, parts)
             + headers
-                .map(|(_, value)| 64 + value.as_deref().map_or(0, parts))
+                .map(|(name, value)| 64 + name.as_str().len() + value.as_deref().map_or(0, parts))
                 .sum::<usize>()
             + self.note.len()
     }
@@ -220,4 +224,27 @@ pub enum Target {
     },
     /// Everything in all of the policy's namespaces.
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn names_and_values_of_fields_weigh_something() {
+        let name = HeaderName::from_bytes(&[b'x'; 200]).unwrap();
+        let mut lookup = Lookup::new("user".to_owned());
+        lookup.origin_headers = vec![(name.clone(), None)];
+        assert!(lookup.weight() >= 200);
+        let mut reply = Reply {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        let value = HeaderValue::from_bytes(&[b'v'; 300]).unwrap();
+        reply.headers.insert(name, value);
+        assert!(Decision::Respond(Arc::new(reply)).weight() >= 500);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::load::CONTRACT;
 use crate::stats::Hook;
 
 /// A policy that cannot be loaded, and why.
@@ -50,7 +51,7 @@ pub enum LoadCause {
     },
     /// Imports that this host does not know.
     #[error(
-        "the component imports what this host does not offer: {}. It offers the interfaces of weir:policy@1.1.0 (http, log, clock, kv, rate-limit)",
+        "the component imports what this host does not offer: {}. It offers the interfaces of weir:policy@{CONTRACT} (http, log, clock, kv, rate-limit)",
         .imports.join(", ")
     )]
     UnknownImports {
@@ -59,12 +60,12 @@ pub enum LoadCause {
     },
     /// An import has another type than the host's.
     #[error(
-        "the component does not fit this host: {0}. Build it against the package weir:policy@1.1.0"
+        "the component does not fit this host: {0}. Build it against the package weir:policy@{CONTRACT}"
     )]
     Mismatch(String),
     /// The component is of a newer contract, and does not fit this host.
     #[error(
-        "the component is built against weir:policy@{version}, which is newer than the 1.1.0 of this host: update Weir here, or build the component against 1.1.0. What does not fit: {cause}"
+        "the component is built against weir:policy@{version}, which is newer than the {CONTRACT} of this host: update Weir here, or build the component against {CONTRACT}. What does not fit: {cause}"
     )]
     Newer {
         /// The newest version that it names.

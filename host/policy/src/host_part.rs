@@ -5,13 +5,11 @@ use wasmtime::component::Resource;
 
 use crate::arena::Slot;
 use crate::bindings::http;
-use crate::bounds;
+use crate::bounds::{self, MAX_NAME};
 use crate::error::Fault;
 use crate::input::{Input, Part};
 use crate::state::State;
 
-/// The longest name of an input, in bytes.
-const MAX_NAME: usize = 256;
 /// The most languages of one input.
 const MAX_LANGUAGES: usize = 64;
 

@@ -11,18 +11,15 @@ use crate::capabilities::{CAPABILITIES, Grants, HostServices};
 use crate::engine::{Engine, EngineInner};
 use crate::error::{LoadCause, LoadError, cut};
 use crate::globs::GlobCache;
-use crate::instance::{HookIndices, Template};
+use crate::instance::{HookIndices, Template, Uses};
 use crate::limits::{Limits, Total};
 use crate::policy::Policy;
 use crate::state::{LogBudget, Shared, State, label};
 use crate::stats::{Hook, PolicyStats};
 
-/// The package of the contract.
-const PACKAGE: &str = "weir:policy@1.1.0";
-/// Its version. What was built against an earlier one of the same major number fits too.
-const VERSION: [u64; 3] = [1, 1, 0];
-/// The interface that a policy exports, in this version or an earlier one.
-const HOOKS: &str = "weir:policy/hooks@1.1.0";
+/// The version of the contract, that of `wit/policy.wit` and of [`crate::bindings`]. What was
+/// built against an earlier one of the same major number fits too.
+pub const CONTRACT: &str = "1.1.0";
 
 /// What the configuration says about a policy.
 #[derive(Debug, Clone)]
@@ -72,7 +69,7 @@ impl Engine {
         let Made {
             pre,
             indices,
-            waits,
+            uses,
             about,
             hash,
         } = made
@@ -81,6 +78,7 @@ impl Engine {
         let hash = hash.to_hex().to_string();
         let shared = Arc::new(Shared {
             label: label(&spec.name, &hash),
+            lately: self.0.lately.of(&spec.name),
             name: spec.name,
             hash,
             about,
@@ -99,7 +97,7 @@ impl Engine {
             shared,
             limits: spec.limits,
             config: text(&spec.config).into(),
-            waits,
+            uses,
             memo: spec.memo,
         };
         Policy::start(template)
@@ -137,6 +135,8 @@ impl Policy {
             services,
             globs: GlobCache::default(),
             stats: PolicyStats::default(),
+            // What it is asked, no client has asked.
+            lately: Arc::default(),
             memory: Arc::new(Total::new(template.limits.total_memory)),
             log_budget: LogBudget::default(),
             runtime: template.shared.runtime.clone(),
@@ -148,7 +148,7 @@ impl Policy {
             shared: Arc::new(shared),
             limits: template.limits,
             config: config.map_or_else(|| template.config.clone(), |config| text(config).into()),
-            waits: template.waits,
+            uses: template.uses,
             memo: template.memo,
         };
         let started = Self::start(template).await;
@@ -160,8 +160,7 @@ impl Policy {
 struct Made {
     pre: InstancePre<State>,
     indices: HookIndices,
-    /// One of its imports can wait.
-    waits: bool,
+    uses: Uses,
     about: About,
     hash: blake3::Hash,
 }
@@ -173,12 +172,12 @@ impl Made {
         let (about, hash) = compiling.run(|| (About::read(bytes), blake3::hash(bytes)));
         let component = compile(&engine.0, bytes, &hash)?;
         compiling.run(|| {
-            let (pre, indices, waits) = inspect(engine, &component, grants)
+            let (pre, indices, uses) = inspect(engine, &component, grants)
                 .map_err(|cause| or_newer(engine, &component, cause))?;
             Ok(Self {
                 pre,
                 indices,
-                waits,
+                uses,
                 about,
                 hash,
             })
@@ -186,19 +185,19 @@ impl Made {
     }
 }
 
-/// Tests what the component imports and exports, and links it. Says whether it can wait.
+/// Tests what the component imports and exports, and links it.
 fn inspect(
     engine: &Engine,
     component: &Component,
     grants: Grants,
-) -> Result<(InstancePre<State>, HookIndices, bool), LoadCause> {
-    let waits = check_imports(engine, component, grants)?;
+) -> Result<(InstancePre<State>, HookIndices, Uses), LoadCause> {
+    let uses = check_imports(engine, component, grants)?;
     let indices = find_hooks(engine, component)?;
     let pre = linker(engine, grants, component)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
     check_hook_types(engine, component)?;
-    Ok((pre, indices, waits))
+    Ok((pre, indices, uses))
 }
 
 /// A component that does not fit and is of a newer contract needs a newer host.
@@ -208,7 +207,7 @@ fn or_newer(engine: &Engine, component: &Component, cause: LoadCause) -> LoadCau
         LoadCause::Export(_) | LoadCause::UnknownImports { .. } | LoadCause::Mismatch(_)
     );
     match newest_contract(engine, component) {
-        Some((numbers, version)) if of_contract && numbers.as_slice() > &VERSION => {
+        Some((found, version)) if of_contract && Some(&found) > numbers(CONTRACT).as_ref() => {
             LoadCause::Newer {
                 version,
                 cause: Box::new(cause),
@@ -225,10 +224,14 @@ fn newest_contract(engine: &Engine, component: &Component) -> Option<(Vec<u64>, 
     let exports = ty.exports(engine).map(|(name, _)| name);
     let version = |name: &str| {
         let (_, version) = name.strip_prefix("weir:policy/")?.split_once('@')?;
-        let numbers = version.split('.').map(str::parse).collect::<Result<_, _>>();
-        Some((numbers.ok()?, version.to_owned()))
+        Some((numbers(version)?, version.to_owned()))
     };
     imports.chain(exports).filter_map(version).max()
+}
+
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let numbers = version.split('.').map(str::parse);
+    numbers.collect::<Result<_, _>>().ok()
 }
 
 /// What `configure` is given.
@@ -296,13 +299,13 @@ fn compile(
     .map_err(|error| LoadCause::Compile(format!("{error:#}")))
 }
 
-/// Tests every import against the grants. Says whether one of them can wait.
+/// Tests every import against the grants.
 fn check_imports(
     engine: &Engine,
     component: &Component,
     grants: Grants,
-) -> Result<bool, LoadCause> {
-    let mut waits = false;
+) -> Result<Uses, LoadCause> {
+    let mut uses = Uses::default();
     let mut wasi = None;
     let mut unknown = Vec::new();
     for (import, _) in component.component_type().imports(&engine.0.wasmtime) {
@@ -312,7 +315,11 @@ fn check_imports(
                 Some(capability) if !grants.allows(capability) => {
                     return Err(LoadCause::Ungranted { capability });
                 }
-                Some(capability) => waits |= matches!(capability, "kv" | "rate-limit"),
+                Some(capability) => {
+                    let waits = matches!(capability, "kv" | "rate-limit");
+                    uses.waits |= waits;
+                    uses.acts |= waits || capability == "log";
+                }
                 None => unknown.push(import.to_owned()),
             },
             None if crate::wasi::interface(import).is_some() => {}
@@ -328,7 +335,7 @@ fn check_imports(
     if !unknown.is_empty() {
         return Err(LoadCause::UnknownImports { imports: unknown });
     }
-    Ok(waits)
+    Ok(uses)
 }
 
 /// `kv` of `weir:policy/kv@1.0.0` and of later versions that are compatible.
@@ -338,7 +345,8 @@ fn interface_of_contract(name: &str) -> Option<&str> {
 }
 
 fn find_hooks(engine: &Engine, component: &Component) -> Result<HookIndices, LoadCause> {
-    HookIndices::find(component, HOOKS).map_err(|missing| {
+    let hooks = format!("weir:policy/hooks@{CONTRACT}");
+    HookIndices::find(component, &hooks).map_err(|missing| {
         let exports: Vec<String> = component
             .component_type()
             .exports(&engine.0.wasmtime)
@@ -351,7 +359,7 @@ fn find_hooks(engine: &Engine, component: &Component) -> Result<HookIndices, Loa
             exports.join(", ")
         };
         LoadCause::Export(format!(
-            "the component does not export `{missing}`: a policy exports all hooks of the package {PACKAGE}. It exports {exports}"
+            "the component does not export `{missing}`: a policy exports all hooks of the package weir:policy@{CONTRACT}. It exports {exports}"
         ))
     })
 }
@@ -390,7 +398,7 @@ fn check_hook_types(engine: &Engine, component: &Component) -> Result<(), LoadCa
 
 fn wrong_hook(hook: Hook) -> LoadCause {
     LoadCause::Export(format!(
-        "the component exports `{HOOKS}#{hook}` with other parameters or results than the package {PACKAGE} says: build it against that package"
+        "the component exports `weir:policy/hooks#{hook}` with other parameters or results than the package weir:policy@{CONTRACT} says: build it against that package"
     ))
 }
 

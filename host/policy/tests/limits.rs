@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use support::{CAPABILITIES, GUEST, Node, all_grants, load, request, services, spec};
 use weir_policy::{
-    CallError, CallErrorKind, Decision, Engine, EngineOptions, Hook, LoadCause, Policy, Record,
+    CallError, CallErrorKind, Decision, Engine, EngineOptions, Hook, LoadCause, Policy, PolicySpec,
+    Record,
 };
 
 async fn call(policy: &Policy, path: &str) -> Result<Decision, CallError> {
@@ -29,11 +31,11 @@ async fn reason(policy: &Policy, path: &str) -> String {
     }
 }
 
-async fn refusal(change: impl FnOnce(&mut weir_policy::PolicySpec), component: &[u8]) -> LoadCause {
+async fn refusal(change: impl FnOnce(&mut PolicySpec), component: &[u8]) -> LoadCause {
     let engine = Engine::new(EngineOptions::default()).unwrap();
     let mut spec = spec();
     change(&mut spec);
-    let node = std::sync::Arc::new(Node::default());
+    let node = Arc::new(Node::default());
     let loaded = engine
         .load(spec, component.to_vec().into(), services(&node))
         .await;
@@ -52,7 +54,7 @@ async fn configure_refuses_with_the_guests_words() {
 
 #[tokio::test]
 async fn configure_has_a_cpu_limit_of_its_own() {
-    let slow = |s: &mut weir_policy::PolicySpec| {
+    let slow = |s: &mut PolicySpec| {
         s.config = serde_json::json!("spin");
         s.limits.configure_cpu = Duration::from_millis(50);
     };
@@ -130,6 +132,50 @@ async fn a_warm_policy_has_both_instances_that_a_remembered_decision_takes() {
     let (alone, _) = load(&GUEST, |spec| spec.memo = false).await;
     alone.warm().await;
     assert_eq!(alone.idle_instances(), 1);
+}
+
+/// A version after another one that was asked for `/pure`; with what `change` leaves of the
+/// specification, and made ready.
+async fn after_another(component: &[u8], change: impl Fn(&mut PolicySpec)) -> Policy {
+    let engine = Engine::new(EngineOptions::default()).unwrap();
+    let node = Arc::default();
+    let load = async |change: &dyn Fn(&mut PolicySpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        let loaded = engine.load(spec, component.to_vec().into(), services(&node));
+        loaded.await.unwrap()
+    };
+    let all = |spec: &mut PolicySpec| spec.grants = all_grants();
+    let before = load(&all).await;
+    before.decide(&request("/pure", &[]), 0).await.unwrap();
+    let changed = |spec: &mut PolicySpec| {
+        all(spec);
+        change(spec);
+    };
+    let after = load(&changed).await;
+    after.rehearse(0).await;
+    after
+}
+
+#[tokio::test]
+async fn a_version_knows_at_once_what_the_one_before_was_asked() {
+    let known = request("/pure", &[]);
+    let after = after_another(&GUEST, |_| ()).await;
+    assert!(after.recall(&known).is_some());
+    assert!(after.recall(&request("/else", &[])).is_none());
+    let calls = |policy: &Policy| policy.stats().hook(Hook::OnRequest).calls();
+    assert_eq!(calls(&after), 2, "two that agree");
+    after.rehearse(0).await;
+    assert_eq!(calls(&after), 2, "nothing new");
+
+    let other = after_another(&GUEST, |spec| spec.name = "other".to_owned()).await;
+    assert_eq!(calls(&other), 0, "nobody has asked it");
+    let forgetful = after_another(&GUEST, |spec| spec.memo = false).await;
+    assert_eq!(calls(&forgetful), 0);
+    let single = after_another(&GUEST, |spec| spec.limits.instances = 1).await;
+    assert_eq!(calls(&single), 0, "no second opinion can be had");
+    let acting = after_another(&CAPABILITIES, |_| ()).await;
+    assert_eq!(calls(&acting), 0, "its calls are for requests");
 }
 
 #[tokio::test]
@@ -274,7 +320,7 @@ async fn compiled_code_is_kept_on_disk() {
         cache_dir: Some(dir.path().join("compiled")),
         ..EngineOptions::default()
     };
-    let node = std::sync::Arc::new(Node::default());
+    let node = Arc::new(Node::default());
     for _ in 0..2 {
         let engine = Engine::new(options.clone()).unwrap();
         let policy = engine

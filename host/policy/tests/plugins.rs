@@ -59,6 +59,25 @@ async fn reference_policies_load_and_decide() {
     decide(&policy, "/index.html?utm_source=x").await;
 }
 
+#[tokio::test]
+async fn what_is_added_to_a_copy_of_a_prepared_lookup_is_added_to_that_alone() {
+    let probe = |spec: &mut PolicySpec| {
+        spec.config = serde_json::json!({ "prepared": "x-more" });
+        spec.namespaces = vec!["probe".to_owned()];
+        spec.memo = false;
+    };
+    let (policy, _) = load(&PLUGINS["probe"], probe).await;
+    let more = [("x-more", "1")];
+    // The first one without has it prepared, the others take what was prepared.
+    for (fields, parts) in [(&more[..], 2), (&[], 1), (&[], 1), (&more, 2), (&[], 1)] {
+        let request = request("/a", fields);
+        match policy.on_request(&request, 0, Record::Yes).await {
+            Ok((Decision::Lookup(lookup), _)) => assert_eq!(lookup.key.len(), parts),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 async fn misbehaving(misdeed: &str) -> Policy {
     let change = |spec: &mut PolicySpec| {
         spec.config = serde_json::json!({ "misbehave": misdeed, "only": "/bad" });

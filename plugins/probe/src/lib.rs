@@ -70,23 +70,39 @@ pub struct Settings {
     without: Vec<String>,
     /// Header fields that are read and that nothing depends on.
     reads: Vec<String>,
+    /// Decides on one lookup of the path, made once, unless the request has this header field:
+    /// then on a copy of it with the field in the key too. All else is left out.
+    prepared: Option<String>,
     /// A header field whose value becomes a tag of the response, if `on-response` sees it.
     response_tag: Option<String>,
 }
 
 /// The policy.
 #[derive(Debug)]
-pub struct Probe(Settings);
+pub struct Probe {
+    settings: Settings,
+    prepared: Lookup,
+}
 
 impl Policy for Probe {
     type Config = Settings;
 
     fn configure(settings: Settings) -> Result<Self, String> {
-        Ok(Self(settings))
+        Ok(Self {
+            settings,
+            prepared: Lookup::new("probe").key(path()),
+        })
     }
 
     fn on_request(&self, request: &Request) -> Result<Decision, String> {
-        let settings = &self.0;
+        let settings = &self.settings;
+        if let Some(name) = &settings.prepared {
+            let lookup = self.prepared.clone();
+            return Ok(match request.header(name).is_empty() {
+                true => lookup.into(),
+                false => lookup.key(header(name)).into(),
+            });
+        }
         for name in &settings.reads {
             request.header(name);
         }
@@ -118,7 +134,7 @@ impl Policy for Probe {
                 .set_lifetime(Duration::from_secs(600))
                 .set_stale_while_revalidate(Duration::from_secs(600));
         }
-        if let Some(name) = &self.0.response_tag
+        if let Some(name) = &self.settings.response_tag
             && let Some(value) = request.header_text(name)
         {
             response.tag(&value);

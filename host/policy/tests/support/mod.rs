@@ -45,7 +45,7 @@ fn build(features: &[&str]) -> Vec<u8> {
 pub(crate) static PLUGINS: LazyLock<HashMap<&str, Vec<u8>>> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = guest_target(Path::new(env!("CARGO_MANIFEST_DIR"))).join("plugins");
-    let names = ["charity", "static-site", "misbehaving"];
+    let names = ["charity", "static-site", "misbehaving", "probe"];
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--target", "wasm32-unknown-unknown"]);
     for name in names {

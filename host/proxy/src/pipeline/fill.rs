@@ -299,14 +299,19 @@ impl Filling {
                 obligation.refreshed(object);
             }
             Judged::Refuse {
-                reason, headers, ..
+                reason,
+                headers,
+                unjudged,
+                ..
             } => {
                 // It may not be kept any longer. It is the answer to this request, and,
                 // since the 304 may have made it private, to no other.
                 let node = Arc::clone(&self.call.node);
                 node.metrics().not_stored(&reason);
-                let selector = Selector::new(Target::Key(self.plan.key.unsealed_name().to_owned()));
-                node.invalidate(&[selector]).await;
+                if !unjudged {
+                    let key = self.plan.key.unsealed_name().to_owned();
+                    node.invalidate(&[Selector::new(Target::Key(key))]).await;
+                }
                 let mut parts = base.to_parts();
                 parts.headers = StoredHeaders::from_map(&headers);
                 parts.freshness.received = received.response_time;
@@ -358,6 +363,7 @@ impl Filling {
                 reason,
                 headers,
                 remember,
+                ..
             } => {
                 parts.headers = headers;
                 let response = Response::from_parts(parts, body);

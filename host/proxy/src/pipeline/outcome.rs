@@ -113,6 +113,7 @@ async fn forwarded(
             reason: details.reason.clone(),
             headers: HeaderMap::new(),
             remember: None,
+            unjudged: false,
         },
     };
     judged_as(call, details.decider.as_ref(), &adjustment, judged)

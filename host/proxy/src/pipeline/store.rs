@@ -51,6 +51,8 @@ pub(super) enum Judged {
         headers: HeaderMap,
         /// For how long requests for the key need not wait for one another.
         remember: Option<Duration>,
+        /// The policy failed, and no rule forbids to store it: of what is stored this says nothing.
+        unjudged: bool,
     },
 }
 
@@ -70,7 +72,13 @@ pub(super) async fn judge(
             if let Some(slot) = &call.route.policy {
                 decide::count(&call.node, slot, "on-response", &error);
             }
-            return refuse(format!("policy-{}", error.token()).into(), headers, None);
+            let exchange = as_get(received, status, &headers);
+            let allowed = assess(&exchange, &call.route.rules).refusal.is_none();
+            let mut judged = refuse(format!("policy-{}", error.token()).into(), headers, None);
+            if let Judged::Refuse { unjudged, .. } = &mut judged {
+                *unjudged = allowed;
+            }
+            return judged;
         }
     };
     invalidate::selected(call, plan.decider.as_ref(), &adjustment.invalidate).await;
@@ -409,6 +417,7 @@ fn refuse(
         reason,
         headers,
         remember,
+        unjudged: false,
     }
 }
 

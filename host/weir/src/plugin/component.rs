@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use wasm_encoder::{ComponentSection, CustomSection};
+use weir_policy::CONTRACT;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 /// The interface that makes a component a policy, without its version.
@@ -58,8 +59,8 @@ pub(crate) fn write_section(name: &str, data: &[u8], component: &mut Vec<u8>) {
 pub(super) fn check_hooks(component: &[u8]) -> Result<()> {
     if !exports_hooks(component)? {
         bail!(
-            "what was compiled is not a Weir policy: its world must `export {HOOKS}@1.1.0`, and \
-             its code the four hooks"
+            "what was compiled is not a Weir policy: its world must `export {HOOKS}@{CONTRACT}`, or one \
+             of an earlier 1.x, and its code the four hooks"
         );
     }
     Ok(())
