@@ -90,6 +90,19 @@ impl Lookup {
             + self.note.len()
     }
 
+    /// About how many bytes the globs that it names are compiled to. Lookups that name the same
+    /// share them, and this counts them for each.
+    pub(crate) fn weight_of_globs(&self) -> usize {
+        let parts = self.key.iter().chain(self.tags.iter().flatten());
+        let weights = parts.chain(self.origin_parts()).map(|part| match part {
+            Part::Input(Input::Query { without: globs } | Input::QueryOnly(globs)) => {
+                globs.weight()
+            }
+            _ => 0,
+        });
+        weights.sum()
+    }
+
     /// Whether the key names the digest of the request's content.
     pub fn keys_content(&self) -> bool {
         self.key.contains(&Part::Input(Input::BodyDigest))

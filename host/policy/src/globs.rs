@@ -18,6 +18,13 @@ const MAX_GLOBS: usize = 64;
 const MAX_GLOB_LEN: usize = 256;
 /// The most lists that a [`GlobCache`] holds.
 const MAX_CACHED: usize = 256;
+/// The most bytes that their automata take together, about.
+const MAX_CACHED_BYTES: usize = 16 * 1024 * 1024;
+/// What the automaton of a list takes, in bytes: measured, with globset 0.4, on a list of one small
+/// glob and on one of 64 globs of 256 bytes.
+const AUTOMATON: usize = 10 * 1024;
+/// And for each byte of its globs.
+const AUTOMATON_PER_BYTE: usize = 128;
 
 /// A compiled list of globs; a clone is a reference count.
 #[derive(Clone)]
@@ -28,6 +35,8 @@ struct Compiled {
     plain: Plains,
     /// All the others.
     set: GlobSet,
+    /// What that takes, in bytes, about.
+    weight: usize,
 }
 
 impl Globs {
@@ -43,6 +52,7 @@ impl Globs {
             ));
         }
         let (mut plain, mut set) = (Vec::new(), GlobSetBuilder::new());
+        let mut weight = 0;
         for pattern in patterns {
             let pattern = pattern.as_ref();
             if pattern.len() > MAX_GLOB_LEN {
@@ -59,6 +69,7 @@ impl Globs {
             match Plain::of(pattern) {
                 Some(one) => plain.push(one),
                 None => {
+                    weight = weight.max(AUTOMATON) + AUTOMATON_PER_BYTE * pattern.len();
                     set.add(glob);
                 }
             }
@@ -68,6 +79,7 @@ impl Globs {
             patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
             plain: Plains::new(plain),
             set,
+            weight,
         })))
     }
 
@@ -75,6 +87,11 @@ impl Globs {
     pub fn matches(&self, text: &str) -> bool {
         let Compiled { plain, set, .. } = &*self.0;
         plain.matches(text) || (!set.is_empty() && set.is_match(text))
+    }
+
+    /// About how many bytes what it is compiled to takes, beside its text.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.weight
     }
 
     /// The globs as they were written.
@@ -106,19 +123,31 @@ impl fmt::Debug for Globs {
 /// Compiled globs of one policy, by their text. Emptied when it is full: policies use
 /// a handful, and one that makes them up as it goes pays for that with its own time.
 #[derive(Debug, Default)]
-pub(crate) struct GlobCache(RwLock<HashMap<Vec<String>, Globs, ahash::RandomState>>);
+pub(crate) struct GlobCache(RwLock<Cached>);
+
+#[derive(Debug, Default)]
+struct Cached {
+    lists: HashMap<Vec<String>, Globs, ahash::RandomState>,
+    /// What their automata take.
+    weight: usize,
+}
 
 impl GlobCache {
     pub(crate) fn get(&self, patterns: &[String]) -> Result<Globs, String> {
-        if let Some(globs) = self.0.read().get(patterns) {
+        if let Some(globs) = self.0.read().lists.get(patterns) {
             return Ok(globs.clone());
         }
         let globs = Globs::compile(patterns)?;
-        let mut map = self.0.write();
-        if map.len() >= MAX_CACHED {
-            map.clear();
+        let mut cached = self.0.write();
+        let weight = cached.weight + globs.weight();
+        if cached.lists.len() >= MAX_CACHED || weight > MAX_CACHED_BYTES {
+            *cached = Cached::default();
         }
-        map.insert(patterns.to_vec(), globs.clone());
+        // Another call may have added it meanwhile.
+        let known = cached.lists.insert(patterns.to_vec(), globs.clone());
+        if known.is_none() {
+            cached.weight += globs.weight();
+        }
         Ok(globs)
     }
 }
@@ -167,8 +196,24 @@ mod tests {
         for i in 0..(MAX_CACHED * 2) {
             cache.get(&[format!("p{i}")]).unwrap();
         }
-        assert!(cache.0.read().len() <= MAX_CACHED);
+        assert!(cache.0.read().lists.len() <= MAX_CACHED);
         let one = cache.get(&["a*".to_owned()]).unwrap();
         assert_eq!(one, cache.get(&["a*".to_owned()]).unwrap());
+    }
+
+    #[test]
+    fn automata_are_weighed_and_the_cache_holds_so_many_bytes_of_them() {
+        let weight = |glob: &str| Globs::compile(&[glob]).unwrap().weight();
+        assert_eq!(weight("utm_*"), 0, "it needs none");
+        assert!((AUTOMATON..2 * AUTOMATON).contains(&weight("a*b*")));
+        let cache = GlobCache::default();
+        for list in 0..20 {
+            let long = |number| format!("{list}-{number}{}", "[ab]*".repeat(50));
+            cache.get(&(0..64).map(long).collect::<Vec<_>>()).unwrap();
+            let cached = cache.0.read();
+            let all: usize = cached.lists.values().map(Globs::weight).sum();
+            assert_eq!(all, cached.weight);
+            assert!(all <= MAX_CACHED_BYTES, "{all}");
+        }
     }
 }

@@ -82,12 +82,14 @@ fn place(rep: u32) -> Option<usize> {
 }
 
 fn weight(lookup: &Lookup) -> usize {
-    EACH + lookup.weight()
+    EACH + lookup.weight() + lookup.weight_of_globs()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::globs::Globs;
+    use crate::input::{Input, Part};
 
     fn lookup(note: usize) -> Arc<Lookup> {
         Arc::new(Lookup {
@@ -133,6 +135,22 @@ mod tests {
         assert!(prepared.change(&mut own).is_ok());
         prepared.begin();
         assert!(prepared.change(&mut Arc::clone(&large)).is_ok());
+    }
+
+    #[test]
+    fn what_globs_are_compiled_to_takes_room_too() {
+        let globs = |glob: String| {
+            let without = Globs::compile(&[glob]).unwrap();
+            let mut lookup = Lookup::new("user".to_owned());
+            lookup.key = vec![Part::Input(Input::Query { without })];
+            Arc::new(lookup)
+        };
+        let mut prepared = Prepared::default();
+        let plain = (0..MOST).filter_map(|n| prepared.keep(globs(format!("utm_{n}*"))));
+        assert_eq!(plain.count(), MOST);
+        let mut prepared = Prepared::default();
+        let others = (0..MOST).filter_map(|n| prepared.keep(globs(format!("{n}*a*"))));
+        assert!((10..30).contains(&others.count()));
     }
 
     #[test]
