@@ -485,33 +485,6 @@ async fn an_on_response_that_misbehaves_is_not_called_for_what_is_remembered_eit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_waits_for_the_guest_because_it_was_replaced() {
-    let origin = origin().await;
-    let node = node(&origin).await;
-    let called = async || {
-        let labels = [("hook", "on-request"), ("memo", "miss")];
-        node.admin()
-            .metric("weir_policy_calls_total", &labels)
-            .await
-    };
-    for _ in 0..4 {
-        node.get("/a").await;
-    }
-    let before = called().await;
-    assert!(before >= 2.0, "two that agree");
-    let answer = node.admin().put_policy("p", version("nothing")).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    for _ in 0..4 {
-        node.get("/a").await;
-    }
-    // One may have been a sample.
-    assert!(
-        called().await - before < 1.5,
-        "it begins with what is known"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_on_response_that_misbehaves_again_waits_twice_as_long_and_is_not_restored() {
     let origin = origin().await;
     let files = Scratch::new();
@@ -532,9 +505,10 @@ async fn an_on_response_that_misbehaves_again_waits_twice_as_long_and_is_not_res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_stays_though_the_policy_fails_when_the_origin_confirms_it() {
-    let origin = origin().await;
+    // The lifetime is the policy's.
+    let origin = Origin::with(Reply::page).await;
     let files = Scratch::new();
-    let component = files.write("p.wasm", version("nothing"));
+    let component = files.write("p.wasm", version("endless-lifetime"));
     let node = node_with(&origin, &component, "").await;
     node.get("/a").await;
     node.until_hit("/a").await;

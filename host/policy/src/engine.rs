@@ -10,7 +10,6 @@ use crate::compiled_cache::CompiledCache;
 use crate::compiler::Compiler;
 use crate::compiling::Compiling;
 use crate::lane::Lane;
-use crate::lately::AllLately;
 use crate::ticker::{Running, Ticker};
 
 /// Options of the engine.
@@ -51,7 +50,6 @@ pub(crate) struct EngineInner {
     pub(crate) cache: Option<CompiledCache>,
     pub(crate) compiling: Compiling,
     pub(crate) lane: Lane,
-    pub(crate) lately: AllLately,
     pub(crate) tick: Duration,
     ticker: Ticker,
 }
@@ -126,7 +124,6 @@ impl Engine {
             cache,
             compiling: Compiling::new(options.compiler),
             lane,
-            lately: AllLately::default(),
             tick,
             ticker,
         })))

@@ -68,15 +68,6 @@ impl HookIndices {
     }
 }
 
-/// What a component can do with the capabilities that it imports.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Uses {
-    /// Its calls can wait for one.
-    pub(crate) waits: bool,
-    /// Its calls can leave something behind, so each is to be for a request.
-    pub(crate) acts: bool,
-}
-
 /// What instances are made from.
 pub(crate) struct Template {
     pub(crate) engine: Arc<EngineInner>,
@@ -86,7 +77,8 @@ pub(crate) struct Template {
     pub(crate) limits: Limits,
     /// The policy's configuration as JSON text.
     pub(crate) config: Arc<str>,
-    pub(crate) uses: Uses,
+    /// The component imports a capability that can wait.
+    pub(crate) waits: bool,
     /// Decisions may be remembered.
     pub(crate) memo: bool,
 }
@@ -264,7 +256,7 @@ impl Instance {
         state
     }
 
-    /// Calls a hook. Waits where the component does ([`Uses::waits`]), and lets others
+    /// Calls a hook. Waits where the component does ([`Template::waits`]), and lets others
     /// have their turn when it runs for longer than a tick.
     pub(crate) async fn call<P, R>(
         &mut self,

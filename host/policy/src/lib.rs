@@ -33,7 +33,6 @@ mod input;
 mod instance;
 mod lane;
 mod language;
-mod lately;
 mod limits;
 mod load;
 mod memo;

@@ -11,7 +11,7 @@ use crate::capabilities::{CAPABILITIES, Grants, HostServices};
 use crate::engine::{Engine, EngineInner};
 use crate::error::{LoadCause, LoadError, cut};
 use crate::globs::GlobCache;
-use crate::instance::{HookIndices, Template, Uses};
+use crate::instance::{HookIndices, Template};
 use crate::limits::{Limits, Total};
 use crate::policy::Policy;
 use crate::state::{LogBudget, Shared, State, label};
@@ -69,7 +69,7 @@ impl Engine {
         let Made {
             pre,
             indices,
-            uses,
+            waits,
             about,
             hash,
         } = made
@@ -78,7 +78,6 @@ impl Engine {
         let hash = hash.to_hex().to_string();
         let shared = Arc::new(Shared {
             label: label(&spec.name, &hash),
-            lately: self.0.lately.of(&spec.name),
             name: spec.name,
             hash,
             about,
@@ -97,7 +96,7 @@ impl Engine {
             shared,
             limits: spec.limits,
             config: text(&spec.config).into(),
-            uses,
+            waits,
             memo: spec.memo,
         };
         Policy::start(template)
@@ -135,8 +134,6 @@ impl Policy {
             services,
             globs: GlobCache::default(),
             stats: PolicyStats::default(),
-            // What it is asked, no client has asked.
-            lately: Arc::default(),
             memory: Arc::new(Total::new(template.limits.total_memory)),
             log_budget: LogBudget::default(),
             runtime: template.shared.runtime.clone(),
@@ -148,7 +145,7 @@ impl Policy {
             shared: Arc::new(shared),
             limits: template.limits,
             config: config.map_or_else(|| template.config.clone(), |config| text(config).into()),
-            uses: template.uses,
+            waits: template.waits,
             memo: template.memo,
         };
         let started = Self::start(template).await;
@@ -160,7 +157,8 @@ impl Policy {
 struct Made {
     pre: InstancePre<State>,
     indices: HookIndices,
-    uses: Uses,
+    /// One of its imports can wait.
+    waits: bool,
     about: About,
     hash: blake3::Hash,
 }
@@ -172,12 +170,12 @@ impl Made {
         let (about, hash) = compiling.run(|| (About::read(bytes), blake3::hash(bytes)));
         let component = compile(&engine.0, bytes, &hash)?;
         compiling.run(|| {
-            let (pre, indices, uses) = inspect(engine, &component, grants)
+            let (pre, indices, waits) = inspect(engine, &component, grants)
                 .map_err(|cause| or_newer(engine, &component, cause))?;
             Ok(Self {
                 pre,
                 indices,
-                uses,
+                waits,
                 about,
                 hash,
             })
@@ -185,19 +183,19 @@ impl Made {
     }
 }
 
-/// Tests what the component imports and exports, and links it.
+/// Tests what the component imports and exports, and links it. Says whether it can wait.
 fn inspect(
     engine: &Engine,
     component: &Component,
     grants: Grants,
-) -> Result<(InstancePre<State>, HookIndices, Uses), LoadCause> {
-    let uses = check_imports(engine, component, grants)?;
+) -> Result<(InstancePre<State>, HookIndices, bool), LoadCause> {
+    let waits = check_imports(engine, component, grants)?;
     let indices = find_hooks(engine, component)?;
     let pre = linker(engine, grants, component)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(|error| LoadCause::Mismatch(format!("{error:#}")))?;
     check_hook_types(engine, component)?;
-    Ok((pre, indices, uses))
+    Ok((pre, indices, waits))
 }
 
 /// A component that does not fit and is of a newer contract needs a newer host.
@@ -299,13 +297,13 @@ fn compile(
     .map_err(|error| LoadCause::Compile(format!("{error:#}")))
 }
 
-/// Tests every import against the grants.
+/// Tests every import against the grants. Says whether one of them can wait.
 fn check_imports(
     engine: &Engine,
     component: &Component,
     grants: Grants,
-) -> Result<Uses, LoadCause> {
-    let mut uses = Uses::default();
+) -> Result<bool, LoadCause> {
+    let mut waits = false;
     let mut wasi = None;
     let mut unknown = Vec::new();
     for (import, _) in component.component_type().imports(&engine.0.wasmtime) {
@@ -315,11 +313,7 @@ fn check_imports(
                 Some(capability) if !grants.allows(capability) => {
                     return Err(LoadCause::Ungranted { capability });
                 }
-                Some(capability) => {
-                    let waits = matches!(capability, "kv" | "rate-limit");
-                    uses.waits |= waits;
-                    uses.acts |= waits || capability == "log";
-                }
+                Some(capability) => waits |= matches!(capability, "kv" | "rate-limit"),
                 None => unknown.push(import.to_owned()),
             },
             None if crate::wasi::interface(import).is_some() => {}
@@ -335,7 +329,7 @@ fn check_imports(
     if !unknown.is_empty() {
         return Err(LoadCause::UnknownImports { imports: unknown });
     }
-    Ok(uses)
+    Ok(waits)
 }
 
 /// `kv` of `weir:policy/kv@1.0.0` and of later versions that are compatible.

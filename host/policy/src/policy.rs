@@ -37,9 +37,6 @@ struct Inner {
 
 static NEXT_SERIAL: AtomicU64 = AtomicU64::new(0);
 
-/// The longest time for which a version is made ready by what was asked of late.
-const REHEARSAL: Duration = Duration::from_millis(250);
-
 /// What one call of `on-request` gave.
 struct Asked {
     decision: Decision,
@@ -103,36 +100,6 @@ impl Policy {
         if let Some(Ok(instance)) = template.engine.lane.load(made).await {
             pool.put(instance);
         }
-    }
-
-    /// Has it decide what was asked of its name of late, twice each, so that these decisions are
-    /// remembered before a request needs one. Ends early where a call fails, as requests will show,
-    /// and where it takes long. Not for a policy whose calls leave something behind. `now_ms` as for
-    /// [`Policy::on_request`].
-    pub async fn rehearse(&self, now_ms: u64) {
-        let template = &self.0.template;
-        if template.uses.acts || template.limits.instances < 2 {
-            return;
-        }
-        let policy = self.clone();
-        let rehearsed = async move {
-            let until = Instant::now() + REHEARSAL;
-            for head in policy.0.template.shared.lately.all() {
-                // A second opinion is needed; more can be no help.
-                for _ in 0..2 {
-                    if matches!(policy.0.memo.recall(&head), Recall::Known(_)) {
-                        break;
-                    }
-                    if !policy.remembers() || Instant::now() > until {
-                        return;
-                    }
-                    if policy.answer(&head, now_ms).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        };
-        template.engine.lane.load(rehearsed).await;
     }
 
     /// What its instances are made from.
@@ -204,7 +171,7 @@ impl Policy {
     /// Can its calls wait for a capability? Those of other policies run to their end when
     /// they are first polled, unless all instances are in use or they take milliseconds.
     pub fn waits(&self) -> bool {
-        self.0.template.uses.waits
+        self.0.template.waits
     }
 
     /// The remembered decision for a request, if there is one.
@@ -267,32 +234,18 @@ impl Policy {
         request: &Arc<RequestHead>,
         now_ms: u64,
     ) -> Result<Decision, CallError> {
+        let memo = &self.0.memo;
         if !self.0.admission.of_request() {
-            return match self.0.memo.recall(request) {
+            return match memo.recall(request) {
                 // It was to be a sample.
                 Recall::Known(decision) => Ok(decision),
                 Recall::Ask { .. } => Err(self.not_admitted(Hook::OnRequest)),
             };
         }
-        if self.0.memo.is_off() {
+        if memo.is_off() {
             let asked = self.ask(request, now_ms, Record::No, 0).await?;
             return Ok(asked.decision);
         }
-        let (decision, telling) = self.answer(request, now_ms).await?;
-        if telling {
-            self.0.template.shared.lately.note(request, Instant::now());
-        }
-        Ok(decision)
-    }
-
-    /// Decides a request by calling the guest, and remembers the decision. Says too whether the
-    /// request is one by which to make another version ready.
-    async fn answer(
-        &self,
-        request: &Arc<RequestHead>,
-        now_ms: u64,
-    ) -> Result<(Decision, bool), CallError> {
-        let memo = &self.0.memo;
         // The first opinion of an instance needs a second one of another.
         let (known, but_not) = match memo.recall(request) {
             Recall::Ask { but_not } => (None, but_not),
@@ -304,12 +257,10 @@ impl Policy {
             let now = Instant::now();
             memo.sampled(now, now.duration_since(began));
         }
-        // The second opinion is on a request that was kept with the first.
-        let telling = but_not == 0;
         let asked = match (asked, known) {
             (Ok(asked), _) => asked,
             // A sample that could not be taken costs the request nothing.
-            (Err(_), Some(known)) => return Ok((known, telling)),
+            (Err(_), Some(known)) => return Ok(known),
             (Err(error), None) => return Err(error),
         };
         if memo.learn(&asked.reads, &asked.decision, asked.by) {
@@ -321,7 +272,7 @@ impl Policy {
                  its decisions are no longer remembered and every request calls it"
             );
         }
-        Ok((asked.decision, telling))
+        Ok(asked.decision)
     }
 
     /// Decides a request, always by calling the guest. `now_ms` is what the guest's clock says, in milliseconds since
@@ -384,8 +335,9 @@ impl Policy {
         now_ms: u64,
     ) -> Result<Adjustment, CallError> {
         let admission = &self.0.admission;
-        // After a change it alone can say what else is to go.
-        if request.method.is_safe() && !admission.of_response() {
+        // After a change it alone can say what else is to go, so these calls are made in any case.
+        let may_spare = request.method.is_safe();
+        if may_spare && !admission.of_response() {
             return Err(self.not_admitted(Hook::OnResponse));
         }
         let call = Call {
@@ -407,7 +359,9 @@ impl Policy {
             |state, _, ()| Ok(std::mem::take(&mut state.call.adjustment)),
         );
         let adjusted = called.await;
-        admission.responded(adjusted.as_ref().err().map(|error| error.kind));
+        if may_spare {
+            admission.responded(adjusted.as_ref().err().map(|error| error.kind));
+        }
         adjusted
     }
 

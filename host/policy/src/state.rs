@@ -13,7 +13,6 @@ use crate::decision::{Adjustment, ResponseInfo};
 use crate::error::Fault;
 use crate::globs::{GlobCache, Globs};
 use crate::lane::{self, Task};
-use crate::lately::Lately;
 use crate::limits::{Limiter, Total};
 use crate::prepared::Prepared;
 use crate::reads::{ReadInput, Recorder};
@@ -41,8 +40,6 @@ pub(crate) struct Shared {
     pub(crate) services: HostServices,
     pub(crate) globs: GlobCache,
     pub(crate) stats: PolicyStats,
-    /// What it was asked of late, in whichever version.
-    pub(crate) lately: Arc<Lately>,
     /// What all its instances use.
     pub(crate) memory: Arc<Total>,
     pub(crate) log_budget: LogBudget,

@@ -134,50 +134,6 @@ async fn a_warm_policy_has_both_instances_that_a_remembered_decision_takes() {
     assert_eq!(alone.idle_instances(), 1);
 }
 
-/// A version after another one that was asked for `/pure`; with what `change` leaves of the
-/// specification, and made ready.
-async fn after_another(component: &[u8], change: impl Fn(&mut PolicySpec)) -> Policy {
-    let engine = Engine::new(EngineOptions::default()).unwrap();
-    let node = Arc::default();
-    let load = async |change: &dyn Fn(&mut PolicySpec)| {
-        let mut spec = spec();
-        change(&mut spec);
-        let loaded = engine.load(spec, component.to_vec().into(), services(&node));
-        loaded.await.unwrap()
-    };
-    let all = |spec: &mut PolicySpec| spec.grants = all_grants();
-    let before = load(&all).await;
-    before.decide(&request("/pure", &[]), 0).await.unwrap();
-    let changed = |spec: &mut PolicySpec| {
-        all(spec);
-        change(spec);
-    };
-    let after = load(&changed).await;
-    after.rehearse(0).await;
-    after
-}
-
-#[tokio::test]
-async fn a_version_knows_at_once_what_the_one_before_was_asked() {
-    let known = request("/pure", &[]);
-    let after = after_another(&GUEST, |_| ()).await;
-    assert!(after.recall(&known).is_some());
-    assert!(after.recall(&request("/else", &[])).is_none());
-    let calls = |policy: &Policy| policy.stats().hook(Hook::OnRequest).calls();
-    assert_eq!(calls(&after), 2, "two that agree");
-    after.rehearse(0).await;
-    assert_eq!(calls(&after), 2, "nothing new");
-
-    let other = after_another(&GUEST, |spec| spec.name = "other".to_owned()).await;
-    assert_eq!(calls(&other), 0, "nobody has asked it");
-    let forgetful = after_another(&GUEST, |spec| spec.memo = false).await;
-    assert_eq!(calls(&forgetful), 0);
-    let single = after_another(&GUEST, |spec| spec.limits.instances = 1).await;
-    assert_eq!(calls(&single), 0, "no second opinion can be had");
-    let acting = after_another(&CAPABILITIES, |_| ()).await;
-    assert_eq!(calls(&acting), 0, "its calls are for requests");
-}
-
 #[tokio::test]
 async fn an_error_of_the_guest_keeps_the_instance() {
     let (policy, _) = load(&GUEST, |_| ()).await;

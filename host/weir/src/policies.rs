@@ -231,7 +231,6 @@ impl Loader {
             cases::test(&policy, &bytes, config.cases.as_deref()).await?;
         }
         policy.warm().await;
-        policy.rehearse(self.clock.now().as_millis()).await;
         self.known.note(&policy);
         Ok(Version {
             policy,

@@ -51,7 +51,8 @@ pub(super) enum Judged {
         headers: HeaderMap,
         /// For how long requests for the key need not wait for one another.
         remember: Option<Duration>,
-        /// The policy failed, and no rule forbids to store it: of what is stored this says nothing.
+        /// The policy failed, and no rule forbids it to store this: that says nothing of what is
+        /// stored.
         unjudged: bool,
     },
 }
@@ -73,7 +74,10 @@ pub(super) async fn judge(
                 decide::count(&call.node, slot, "on-response", &error);
             }
             let exchange = as_get(received, status, &headers);
-            let allowed = assess(&exchange, &call.route.rules).refusal.is_none();
+            // The policy's lifetime may be all that lets it be stored.
+            let overrides = call.route.settings.may_override;
+            let left = assess_overridden(&exchange, &call.route.rules, overrides).refusal;
+            let allowed = matches!(left, None | Some(Refusal::NoFreshness));
             let mut judged = refuse(format!("policy-{}", error.token()).into(), headers, None);
             if let Judged::Refuse { unjudged, .. } = &mut judged {
                 *unjudged = allowed;
