@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 use thread_priority::ThreadPriority;
@@ -24,11 +25,14 @@ use crate::engine;
 /// The lowest priority that there is: beside a thread that serves, about one part in
 /// seventy.
 pub(crate) const NICE: i32 = 19;
-/// How long a compiler tries with what nobody else wants: this, and [`PATIENCE_PER_BYTE`]. A
-/// thread that serves would wait for a slice of the lowest priority, a millisecond or two.
+/// How long a compiler tries with what nobody else wants: this, and [`PATIENCE_PER_BYTE`]; and as
+/// long again while it has [`SHARE`]. A thread that serves would wait for a slice of the lowest
+/// priority, a millisecond or two.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Several times what a component takes where nobody else wants anything.
 const PATIENCE_PER_BYTE: Duration = Duration::from_micros(2);
+/// One part in so many of a core. It would have less with a part for itself, and begin anew.
+const SHARE: u32 = 10;
 /// The exit status that says: what it wrote is no code, but what is wrong with the component.
 const REFUSED: u8 = 3;
 /// The longest text of that, in bytes.
@@ -174,7 +178,8 @@ fn text(mut written: File) -> io::Result<String> {
 
 /// Compiles the component that `input` holds and writes what became of it to `output`, at the
 /// lowest priority, and no longer than the process that asked for it lives. With `idle_for` it
-/// has only what nobody else wants, and the process ends when it is not done by then. For the
+/// has only what nobody else wants, and the process ends when it is not done by then and had less
+/// than a tenth of a core. For the
 /// process that a [`Compiler`] starts, which is to end with the status that this returns.
 ///
 /// # Errors
@@ -202,14 +207,19 @@ pub fn compile_component(
     Ok(status)
 }
 
-/// Takes only what nobody else wants from now on. The process ends after this time, unless what
-/// is returned is dropped before.
+/// Takes only what nobody else wants from now on. The process ends after this time if that was
+/// too little, unless what is returned is dropped before.
 fn idle(time: Duration) -> io::Result<Sender<()>> {
     let (done, ended) = mpsc::channel();
     // Begun before, it is not starved itself.
     std::thread::Builder::new().spawn(move || {
-        if ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
-            std::process::exit(STARVED.into());
+        let mut used = Duration::ZERO;
+        while ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+            let now = cpu_time();
+            if !is_enough(now.saturating_sub(used), time) {
+                std::process::exit(STARVED.into());
+            }
+            used = now;
         }
     })?;
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
@@ -219,7 +229,42 @@ fn idle(time: Duration) -> io::Result<Sender<()>> {
     Ok(done)
 }
 
+/// Does a compiler that had so much CPU time in this time go on?
+fn is_enough(used: Duration, time: Duration) -> bool {
+    used > time / SHARE && !time.is_zero()
+}
+
+/// What this process has used.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
 /// Of this thread, and of those that it starts.
 pub(crate) fn lower_priority() -> rustix::io::Result<()> {
     rustix::process::setpriority_process(None, NICE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_has_a_tenth_of_a_core_is_not_starved() {
+        let second = Duration::from_secs(1);
+        assert!(is_enough(Duration::from_millis(101), second));
+        assert!(!is_enough(Duration::from_millis(99), second));
+        assert!(!is_enough(second, Duration::ZERO), "no time at all");
+    }
+
+    #[test]
+    fn what_this_process_uses_is_known() {
+        let before = cpu_time();
+        let mut number = 1_u64;
+        while cpu_time() == before {
+            number = std::hint::black_box(number.wrapping_mul(3));
+        }
+        assert!(cpu_time() > before);
+    }
 }

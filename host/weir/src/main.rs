@@ -67,7 +67,8 @@ enum Command {
     /// Compile a component from standard input to standard output: what a node starts.
     #[command(name = COMPILE, hide = true)]
     Compile {
-        /// Take only what nobody else wants of the processor, for at most so many milliseconds.
+        /// Take only what nobody else wants of the processor, and give up when that was too little
+        /// for so many milliseconds.
         #[arg(long, value_name = "MS")]
         idle_for: Option<u64>,
     },
