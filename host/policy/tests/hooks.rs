@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use support::{GUEST, load, request};
 use weir_policy::{
-    CallErrorKind, Decision, DoNotStore, Hook, Input, Lifetime, Part, Record, ResponseInfo, Target,
+    CallErrorKind, Decision, DoNotStore, Hook, Input, Lifetime, Part, Record, RequestHead,
+    ResponseInfo, Target,
 };
 
 fn text(text: &str) -> Part {
@@ -357,4 +358,39 @@ async fn on_response_fails_like_on_request() {
     }
     assert_eq!(policy.stats().hook(Hook::OnResponse).calls(), 3);
     assert!(policy.stats().hook(Hook::OnResponse).total_time() > Duration::ZERO);
+}
+
+#[tokio::test]
+async fn in_quarantine_what_is_known_is_given_and_changes_are_judged() {
+    use CallErrorKind::{Quarantined, Trap};
+    let (policy, _) = load(&GUEST, |_| ()).await;
+    let known = request("/pure", &[]);
+    for _ in 0..2 {
+        policy.decide(&known, 0).await.unwrap();
+    }
+    policy.admit(0);
+    let decide = async |request| policy.decide(request, 0).await.err().map(|e| e.kind);
+    assert_eq!(decide(&known).await, None, "as a sample is taken");
+    assert_eq!(decide(&request("/else", &[])).await, Some(Quarantined));
+
+    let judge = async |method, path| {
+        let mut head = RequestHead::clone(&request(path, &[]));
+        head.method = method;
+        let judged = policy.on_response(&Arc::new(head), response(), 0).await;
+        judged.err().map(|error| error.kind)
+    };
+    for _ in 0..4 {
+        assert_eq!(judge(Method::POST, "/trap").await, Some(Trap));
+    }
+    assert_eq!(judge(Method::GET, "/nothing").await, None, "of no concern");
+    for _ in 0..3 {
+        assert_eq!(judge(Method::GET, "/trap").await, Some(Trap));
+    }
+    assert_eq!(judge(Method::GET, "/nothing").await, Some(Quarantined));
+    assert_eq!(judge(Method::POST, "/nothing").await, None);
+    assert_eq!(
+        judge(Method::GET, "/nothing").await,
+        Some(Quarantined),
+        "a change that went well says nothing of it"
+    );
 }
