@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_tests::component::marked;
 use weir_tests::load::Load;
 use weir_tests::names::GENERATIONS;
@@ -488,10 +488,20 @@ async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_r
         (&json!(true), &json!([])),
         "{good}"
     );
+    let of = |cost: &Value, hook: &str| -> Value {
+        let hooks = cost["hooks"].as_array().expect("hooks").iter();
+        let found = hooks.clone().find(|it| it["hook"] == hook);
+        found
+            .unwrap_or_else(|| panic!("no {hook} in {cost}"))
+            .clone()
+    };
+    let asked = of(&good, "on-request");
     assert!(
-        good["p99_us"].as_u64().is_some() && good["calls"] == 1,
+        asked["p99_us"].as_u64().is_some() && asked["calls"] == 1,
         "{good}"
     );
+    assert_eq!(asked["failures"], json!({}));
+    assert!(good["memory_bytes"].as_u64() > Some(0), "{good}");
     let reads_the_path = explained("state-between-calls").await;
     let note = reads_the_path["notes"][0].as_str().expect("a note");
     assert!(

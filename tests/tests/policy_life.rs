@@ -288,6 +288,7 @@ async fn what_was_done_is_written_down_and_survives_a_restart() {
     let refused = node.admin().put_policy("p", trap).await;
     assert_eq!(refused.status, 400);
     let expected = [
+        ["loaded", "start", &first],
         ["held", "admin", &second],
         ["canary", "admin", &second],
         ["promoted", "admin", &second],
@@ -296,6 +297,21 @@ async fn what_was_done_is_written_down_and_survives_a_restart() {
     ];
     assert_eq!(audited(&node).await, expected);
     node.restart().await;
+    assert_eq!(audited(&node).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_while_the_node_was_down_is_written_down() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("nothing"));
+    let mut node = node_with(&origin, &component, "").await;
+    let first = node.admin().version("p").await;
+    files.write("p.wasm", version("endless-lifetime"));
+    node.restart().await;
+    let second = node.admin().version("p").await;
+    assert_ne!(first, second);
+    let expected = [["loaded", "start", &first], ["loaded", "start", &second]];
     assert_eq!(audited(&node).await, expected);
 }
 
@@ -372,8 +388,9 @@ async fn a_version_that_traps_is_taken_back_by_itself_and_tried_again_without_ha
         .map(|[what, by, _]| [&**what, &**by])
         .collect();
     assert_eq!(
-        actions[..4],
+        actions[..5],
         [
+            ["loaded", "start"],
             ["deployed", "admin"],
             ["quarantined", "failures"],
             ["canary", "retry"],
@@ -550,6 +567,91 @@ async fn a_policy_that_was_not_called_for_a_while_is_called_again_and_restored()
     .await;
     assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
     assert!(node.until_hit("/good/1").await.cache().details(&version));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_does_not_speak_for_what_fails() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let more = format!("config = {{ only = \"/bad/*\" }}\n{GUARD}");
+    let node = node_with(&origin, &component, &more).await;
+    until("the third quarantine", async || {
+        // What goes well is remembered, and asked for more often than what fails is tried.
+        for _ in 0..20 {
+            assert_eq!(node.get("/good").await.text(), page_text("/good", 1));
+            assert_eq!(node.get("/bad/a").await.status, 200);
+        }
+        let quarantined = &node.admin().policy("p").await["quarantined"];
+        (quarantined["wait_seconds"].as_u64() >= Some(4)).then_some(())
+    })
+    .await;
+    let actions: Vec<String> = audited(&node)
+        .await
+        .into_iter()
+        .map(|[it, ..]| it)
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "loaded",
+            "quarantined",
+            "retried",
+            "quarantined",
+            "retried",
+            "quarantined"
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_were_taken_back_do_not_pile_up_and_are_not_the_newest() {
+    let origin = origin().await;
+    let more = "guard = { min_calls = 5, retry_after = \"1h\" }\n";
+    let node = node_with(&origin, &guests().misbehaving(), more).await;
+    let live = node.admin().version("p").await;
+    let good = hold(&node, version("nothing")).await;
+    let mut taken_back = Vec::new();
+    for misdeed in [
+        "trap-on-request",
+        "endless-loop",
+        "deep-recursion",
+        "trap-on-response",
+        "huge-note",
+    ] {
+        let answer = node.admin().put_policy("p", version(misdeed)).await;
+        let version = answer.json()["version"]
+            .as_str()
+            .expect("a version")
+            .to_owned();
+        let mut asked = 0;
+        until("the version before to be in force again", async || {
+            asked += 1;
+            node.get(&format!("/{misdeed}/{asked}")).await;
+            (node.admin().version("p").await == live).then_some(())
+        })
+        .await;
+        taken_back.push(version);
+    }
+    let held = &node.admin().policy("p").await["held"];
+    // The one in quarantine is to be tried again.
+    let newest = taken_back.pop().expect("the last one");
+    let held: Vec<&str> = held
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(held.len(), 4, "{held:?}");
+    assert!(
+        held.contains(&&*newest) && held.contains(&&*good),
+        "{held:?}"
+    );
+    // Without a name it is the one that somebody sent.
+    assert_eq!(
+        post(&node, "canary", json!({"percent": 1})).await["version"],
+        json!(good)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Which calls of a policy in quarantine are made.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::error::CallErrorKind;
 
@@ -15,6 +15,8 @@ pub(crate) struct Admission {
     percent: AtomicU8,
     /// Calls of `on-response` that failed since the last one that did not.
     responses_failed: AtomicU32,
+    /// Requests that nothing was known of and that were not decided.
+    spared: AtomicU64,
 }
 
 impl Admission {
@@ -23,6 +25,7 @@ impl Admission {
         Self {
             percent: AtomicU8::new(100),
             responses_failed: AtomicU32::new(0),
+            spared: AtomicU64::new(0),
         }
     }
 
@@ -32,6 +35,15 @@ impl Admission {
 
     pub(crate) fn percent(&self) -> u8 {
         self.percent.load(Relaxed)
+    }
+
+    /// A request was not decided.
+    pub(crate) fn spare(&self) {
+        self.spared.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn spared(&self) -> u64 {
+        self.spared.load(Relaxed)
     }
 
     /// Is this call of `on-request` made?

@@ -1,6 +1,7 @@
 //! What goes wrong when a policy is loaded or called.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::load::CONTRACT;
 use crate::stats::Hook;
@@ -155,8 +156,8 @@ pub struct CallError {
     pub kind: CallErrorKind,
     /// The hook that was called.
     pub hook: Hook,
-    /// The policy's name.
-    pub policy: String,
+    /// The policy and its version: `name@version`.
+    pub policy: Arc<str>,
     /// What happened, for a person; at most about 2 KiB.
     pub message: String,
 }

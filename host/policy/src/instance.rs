@@ -206,7 +206,7 @@ impl Template {
         CallError {
             kind,
             hook,
-            policy: self.shared.name.clone(),
+            policy: Arc::clone(&self.shared.label),
             message: cut(message, MAX_MESSAGE).to_owned(),
         }
     }

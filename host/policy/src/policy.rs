@@ -60,7 +60,7 @@ impl Policy {
     pub(crate) async fn start(template: Template) -> Result<Self, CallError> {
         let pool = Pool::new(template.limits.instances);
         let engine = Arc::clone(&template.engine);
-        let policy = template.shared.name.clone();
+        let policy = Arc::clone(&template.shared.label);
         let pace = engine.lane.pace();
         let made = async move { (template.instantiate().await, template) };
         let Some((first, template)) = engine.lane.load(made).await else {
@@ -201,6 +201,11 @@ impl Policy {
         self.0.admission.percent()
     }
 
+    /// Requests that were not decided since so many calls were not to be made.
+    pub fn spared(&self) -> u64 {
+        self.0.admission.spared()
+    }
+
     fn not_admitted(&self, hook: Hook) -> CallError {
         let text = "it failed too often and is in quarantine";
         let kind = CallErrorKind::Quarantined;
@@ -239,7 +244,10 @@ impl Policy {
             return match memo.recall(request) {
                 // It was to be a sample.
                 Recall::Known(decision) => Ok(decision),
-                Recall::Ask { .. } => Err(self.not_admitted(Hook::OnRequest)),
+                Recall::Ask { .. } => {
+                    self.0.admission.spare();
+                    Err(self.not_admitted(Hook::OnRequest))
+                }
             };
         }
         if memo.is_off() {

@@ -130,6 +130,13 @@ impl HookStats {
         self.errors[kind.index()].load(Relaxed)
     }
 
+    /// Calls that failed, by reason; only those that there are.
+    pub fn failures(&self) -> impl Iterator<Item = (CallErrorKind, u64)> {
+        let all = CallErrorKind::ALL.into_iter();
+        let counted = all.map(|kind| (kind, self.errors(kind)));
+        counted.filter(|(_, count)| *count > 0)
+    }
+
     pub(crate) fn ended(&self, took: Duration, error: Option<CallErrorKind>) {
         self.calls.fetch_add(1, Relaxed);
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);

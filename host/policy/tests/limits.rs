@@ -141,7 +141,7 @@ async fn an_error_of_the_guest_keeps_the_instance() {
     assert_eq!(error.kind, CallErrorKind::Refused);
     assert_eq!(
         error.to_string(),
-        "policy `test`, on-request: no such tenant"
+        format!("policy `{}`, on-request: no such tenant", policy.label())
     );
     assert_eq!(reason(&policy, "/calls").await, "2");
 }

@@ -61,7 +61,7 @@ pub(crate) struct App {
 }
 
 /// What a node is put together for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Purpose {
     /// What is done is written down.
     Serve,
@@ -128,8 +128,13 @@ impl App {
             None => (KvStore::memory(KV_BYTES), RateLimiter::alone()),
         };
         let limiter = Arc::new(limiter);
+        let kept = match purpose {
+            Purpose::Serve => tiers::data_dir(&config)?,
+            Purpose::Check | Purpose::Explain => None,
+        };
         let engine = Engine::new(EngineOptions {
-            cache_dir: tiers::data_dir(&config)?.map(|data_dir| data_dir.join("compiled")),
+            // Only the node itself writes: whoever asks may be another user.
+            cache_dir: kept.map(|data_dir| data_dir.join("compiled")),
             compiler: match purpose {
                 Purpose::Serve => Some(Compiler::this_program([COMPILE])),
                 Purpose::Check | Purpose::Explain => None,
@@ -137,10 +142,6 @@ impl App {
             ..EngineOptions::default()
         })
         .context("the WebAssembly engine cannot be started")?;
-        let kept = match purpose {
-            Purpose::Serve => tiers::data_dir(&config)?,
-            Purpose::Check | Purpose::Explain => None,
-        };
         let audit = Audit::open(kept, clock.clone())?;
         let pulled = Pulled::new(kept.map(|data_dir| data_dir.join("registry")));
         let kept = kept.map(Kept::open).transpose()?.map(Arc::new);
@@ -170,9 +171,8 @@ impl App {
             Purpose::Serve | Purpose::Check => loader,
         };
         let file = config.file.clone();
-        let state = State::make(&loader, &Policies::default(), &HashMap::new(), config)
-            .await?
-            .0;
+        let (state, loaded) =
+            State::make(&loader, &Policies::default(), &HashMap::new(), config).await?;
         let app = Arc::new(Self {
             clock: own_clock,
             audit,
@@ -192,6 +192,9 @@ impl App {
         let state = app.state.lock().await;
         app.install(&state)?;
         drop(state);
+        if purpose == Purpose::Serve {
+            app.record_started(&loaded);
+        }
         Ok(app)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use weir_store::Clock;
 
 use crate::daytime;
 
+/// What the file is called.
+const FILE: &str = "audit.jsonl";
 /// How many entries are kept in memory.
 const RECENT: usize = 1_000;
 /// The size at which the file becomes `audit.jsonl.1`, in the place of the one before.
@@ -56,21 +58,12 @@ impl Audit {
     /// # Errors
     /// When the file is there and cannot be read.
     pub(crate) fn open(data_dir: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
-        let path = data_dir.map(|data_dir| data_dir.join("audit.jsonl"));
+        let path = data_dir.map(|data_dir| data_dir.join(FILE));
         let mut recent = VecDeque::new();
-        if let Some(path) = &path
-            && path.exists()
-        {
-            let file = File::open(path)
-                .with_context(|| format!("the audit log {} cannot be read", path.display()))?;
-            for line in BufReader::new(file).split(b'\n') {
-                let line = line
+        if let Some(path) = &path {
+            for path in [&earlier(path), path] {
+                read(path, &mut recent)
                     .with_context(|| format!("the audit log {} cannot be read", path.display()))?;
-                if line.len() <= MAX_LINE
-                    && let Ok(entry) = serde_json::from_slice(&line)
-                {
-                    push(&mut recent, entry);
-                }
             }
         }
         Ok(Self(Arc::new(Mutex::new(Inner {
@@ -115,6 +108,23 @@ impl Audit {
         push(&mut inner.recent, entry);
     }
 
+    /// The version of a policy that was in force after its newest entry, where that is known.
+    pub(crate) fn in_force(&self, policy: &str) -> Option<String> {
+        let inner = self.0.lock();
+        let entries = inner.recent.iter().rev();
+        let of_policy = entries.filter(|entry| entry.policy == policy);
+        of_policy
+            .into_iter()
+            .find_map(|entry| match &*entry.action {
+                "loaded" | "deployed" | "promoted" | "followed" | "rolled-back" | "restored" => {
+                    Some(entry.version.clone())
+                }
+                // The one before is back, where there is one.
+                "quarantined" => Some(entry.from.as_ref().unwrap_or(&entry.version).clone()),
+                _ => None,
+            })
+    }
+
     /// The newest entries, the newest first; of one policy where it is named.
     pub(crate) fn newest(&self, policy: Option<&str>, limit: usize) -> Vec<AuditEntry> {
         let inner = self.0.lock();
@@ -127,6 +137,29 @@ impl Audit {
     }
 }
 
+/// What a full file is called from then on.
+fn earlier(path: &Path) -> PathBuf {
+    path.with_extension("jsonl.1")
+}
+
+/// Reads the entries of a file, if there is one.
+fn read(path: &Path, recent: &mut VecDeque<AuditEntry>) -> std::io::Result<()> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line?;
+        if line.len() <= MAX_LINE
+            && let Ok(entry) = serde_json::from_slice(&line)
+        {
+            push(recent, entry);
+        }
+    }
+    Ok(())
+}
+
 fn push(recent: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
     if recent.len() == RECENT {
         recent.pop_front();
@@ -136,18 +169,32 @@ fn push(recent: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
 
 fn append(path: &Path, entry: &AuditEntry) -> anyhow::Result<()> {
     if path.metadata().is_ok_and(|file| file.len() > MAX_FILE) {
-        std::fs::rename(path, path.with_extension("jsonl.1"))?;
+        std::fs::rename(path, earlier(path))?;
     }
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     let mut options = OpenOptions::new();
-    options.create(true).append(true);
+    options.create(true).read(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
+    if is_torn(&mut file)? {
+        line.insert(0, b'\n');
+    }
     file.write_all(&line)?;
     file.sync_data()?;
     Ok(())
+}
+
+/// Was the last line not written whole? It must not take the next one with it.
+fn is_torn(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 #[cfg(test)]
@@ -166,23 +213,61 @@ mod tests {
         }
     }
 
+    fn versions(list: Vec<AuditEntry>) -> Vec<String> {
+        list.into_iter().map(|entry| entry.version).collect()
+    }
+
     #[test]
-    fn what_was_written_is_read_back_and_a_torn_line_is_left_alone() {
+    fn what_was_written_is_read_back_and_a_torn_line_costs_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let audit = Audit::open(Some(dir.path()), Clock::system()).unwrap();
+        let open = || Audit::open(Some(dir.path()), Clock::system()).unwrap();
+        let audit = open();
         audit.record(&change("one"));
         audit.record(&change("two"));
-        let path = dir.path().join("audit.jsonl");
+        let path = dir.path().join(FILE);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"{\"time\":\"20\n").unwrap();
-        let again = Audit::open(Some(dir.path()), Clock::system()).unwrap();
-        again.record(&change("three"));
-        let versions = |list: Vec<AuditEntry>| -> Vec<String> {
-            list.into_iter().map(|entry| entry.version).collect()
-        };
+        file.write_all(b"{\"time\":\"20").unwrap();
+        open().record(&change("three"));
+        let again = open();
         assert_eq!(versions(again.newest(None, 10)), ["three", "two", "one"]);
         assert_eq!(versions(again.newest(Some("pages"), 1)), ["three"]);
         assert!(again.newest(Some("other"), 10).is_empty());
+    }
+
+    #[test]
+    fn a_full_file_makes_way_and_is_read_back_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Audit::open(Some(dir.path()), Clock::system()).unwrap();
+        open().record(&change("one"));
+        let path = dir.path().join(FILE);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        let long = usize::try_from(MAX_FILE).unwrap();
+        file.write_all(&vec![b' '; long]).unwrap();
+        open().record(&change("two"));
+        assert!(path.metadata().unwrap().len() < 1_000);
+        assert_eq!(versions(open().newest(None, 10)), ["two", "one"]);
+    }
+
+    #[test]
+    fn it_says_what_was_in_force_last() {
+        let audit = Audit::open(None, Clock::system()).unwrap();
+        assert_eq!(audit.in_force("pages"), None);
+        let record = |action, version, from| {
+            audit.record(&Change {
+                action,
+                from,
+                ..change(version)
+            });
+            audit.in_force("pages").unwrap()
+        };
+        assert_eq!(record("loaded", "one", None), "one");
+        assert_eq!(record("held", "two", None), "one");
+        assert_eq!(record("refused", "one", None), "one");
+        assert_eq!(record("promoted", "two", Some("one")), "two");
+        assert_eq!(record("canary", "three", None), "two");
+        assert_eq!(record("quarantined", "two", Some("one")), "one");
+        assert_eq!(record("quarantined", "one", None), "one");
+        assert_eq!(audit.in_force("other"), None);
     }
 
     #[test]

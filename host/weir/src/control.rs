@@ -12,7 +12,7 @@ use weir_admin::{
     InvalidateRequest, PolicyCost, PolicyInfo, Quarantined, Readiness, Reloaded, RolledBack, Scope,
     Selected, SelectorKind, Source, Trial, TrialRequest, Upload,
 };
-use weir_policy::{CallErrorKind, Hook, Policy, PolicyStats};
+use weir_policy::{Hook, Policy, PolicyStats};
 use weir_proxy::{EventSelectors, Tunnel, normalised_host};
 use weir_store::disk::{DiskState, DiskTier};
 use weir_store::log::{self, Receipt, Selector, Target};
@@ -393,12 +393,7 @@ fn info(name: &str, entry: &policies::Entry) -> PolicyInfo {
         grants: settings::grant_names(entry.config.grants),
         instances: (policy.idle_instances() + policy.calls_in_flight()) as u64,
         calls: total(stats, |hook| hook.calls()),
-        failures: total(stats, |hook| {
-            CallErrorKind::ALL
-                .iter()
-                .map(|kind| hook.errors(*kind))
-                .sum()
-        }),
+        failures: total(stats, |hook| hook.failures().map(|(_, count)| count).sum()),
         last_error: entry.last_error.clone(),
         previous: entry.previous().map(str::to_owned),
         held: entry.held().map(str::to_owned).collect(),
@@ -419,14 +414,11 @@ fn cost(policy: &Policy) -> PolicyCost {
     let micros = |span: Duration| span.as_secs_f64() * 1e6;
     let hook = |hook: &Hook| {
         let stats = policy.stats().hook(*hook);
-        let failures = CallErrorKind::ALL
-            .iter()
-            .map(|kind| (kind, stats.errors(*kind)));
+        let failures = stats.failures();
         HookCost {
             hook: hook.name().to_owned(),
             calls: stats.calls(),
             failures: failures
-                .filter(|(_, count)| *count > 0)
                 .map(|(kind, count)| (kind.token().to_owned(), count))
                 .collect(),
             seconds: stats.total_time().as_secs_f64(),

@@ -147,7 +147,11 @@ fn print(explanation: &Explanation) {
         };
         line(
             "cost",
-            &format!("{} µs for the call; {remembered}", cost.took_us),
+            &format!(
+                "{} µs for the call, {} KiB of memory; {remembered}",
+                cost.took_us,
+                cost.memory_bytes / 1_024
+            ),
         );
         for note in &cost.notes {
             line("", note);

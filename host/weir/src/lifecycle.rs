@@ -269,6 +269,24 @@ impl App {
         }
     }
 
+    /// Writes down what a start put in force, where that is not what was in force before it.
+    pub(crate) fn record_started(&self, report: &[Reloaded]) {
+        for started in report {
+            let name = &*started.name;
+            let Some(version) = &started.version else {
+                continue;
+            };
+            if let Some(error) = &started.error {
+                let detail = Some(error.clone());
+                self.write_down(name, "refused", "start", version, None, detail);
+            }
+            let before = self.audit.in_force(name);
+            if before.as_ref() != Some(version) {
+                self.write_down(name, "loaded", "start", version, before.as_deref(), None);
+            }
+        }
+    }
+
     pub(crate) fn write_down(
         &self,
         policy: &str,

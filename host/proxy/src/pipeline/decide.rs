@@ -208,7 +208,7 @@ pub(crate) fn count(node: &Node, slot: &PolicySlot, hook: &'static str, error: &
     if error.kind == CallErrorKind::Quarantined {
         return;
     }
-    tracing::warn!(policy = %slot.current.label(), hook, reason = error.token(), %error, "policy call failed");
+    tracing::warn!(policy = %error.policy, hook, reason = error.token(), %error, "policy call failed");
 }
 
 /// Counts a call of `on-response`.

@@ -1,5 +1,6 @@
 //! What `explain` tells the author of a policy about what its decisions cost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,11 +15,26 @@ pub struct Cost {
     pub remembered: bool,
     /// Why not, and what would make it cheaper.
     pub notes: Vec<String>,
-    /// `on-request` so far on this node: calls, and decisions that were remembered.
-    pub calls: u64,
-    /// Decisions that needed no call.
+    /// Decisions so far on this node that needed no call.
     pub recalled: u64,
-    /// Half of the calls took no longer, in microseconds; absent without calls.
+    /// What the instances of this version have in memory, in bytes.
+    pub memory_bytes: u64,
+    /// The hooks that were called on this node so far.
+    pub hooks: Vec<HookCost>,
+}
+
+/// What a hook has cost so far.
+#[derive(Debug, Serialize)]
+pub struct HookCost {
+    /// Its name.
+    pub hook: &'static str,
+    /// Calls, failed ones included.
+    pub calls: u64,
+    /// Failed calls by reason.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// What the calls took together, in seconds: CPU time, and for `kv` and `rate-limit` waiting.
+    pub seconds: f64,
+    /// Half of the calls took no longer, in microseconds.
     pub p50_us: Option<u64>,
     /// All but one in a hundred took no longer, in microseconds.
     pub p99_us: Option<u64>,
@@ -26,8 +42,6 @@ pub struct Cost {
 
 /// The cost of a call that was just made.
 pub(super) fn cost(policy: &Policy, reads: &Reads, took: Duration) -> Cost {
-    let stats = policy.stats().hook(Hook::OnRequest);
-    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     let mut notes = Vec::new();
     if reads.impure {
         notes.push(
@@ -49,11 +63,32 @@ pub(super) fn cost(policy: &Policy, reads: &Reads, took: Duration) -> Cost {
         took_us: micros(took),
         remembered: !reads.impure && policy.remembers(),
         notes,
-        calls: stats.calls(),
         recalled: policy.recalled(),
+        memory_bytes: policy.memory() as u64,
+        hooks: Hook::ALL
+            .into_iter()
+            .filter_map(|hook| so_far(policy, hook))
+            .collect(),
+    }
+}
+
+fn so_far(policy: &Policy, hook: Hook) -> Option<HookCost> {
+    let stats = policy.stats().hook(hook);
+    let failures = stats.failures();
+    (stats.calls() > 0).then(|| HookCost {
+        hook: hook.name(),
+        calls: stats.calls(),
+        failures: failures
+            .map(|(kind, count)| (kind.token(), count))
+            .collect(),
+        seconds: stats.total_time().as_secs_f64(),
         p50_us: stats.quantile(0.5).map(micros),
         p99_us: stats.quantile(0.99).map(micros),
-    }
+    })
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A read with a branch for each of many values, and what to do instead.

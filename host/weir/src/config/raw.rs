@@ -341,7 +341,7 @@ table! {
         cpu_limit: Duration, = "20ms", in "1ms"..="10s";
         /// Memory of an instance, all its linear memories and tables together.
         memory_limit: Size, = "64MiB", in "1MiB"..="4GiB";
-        /// Memory of all its instances together.
+        /// Memory of all instances of a version together; the one before and one on trial have as much each.
         total_memory: Size, absent "`memory_limit` for each of `max_instances`", in "1MiB"..="1TiB";
         /// Most instances at once.
         max_instances: u64, absent "four for each CPU core", in 1..=10000;

@@ -11,12 +11,18 @@ use crate::config::Guard;
 pub(super) struct Counts {
     /// Calls of its hooks, and decisions that were remembered.
     pub(super) asked: u64,
-    /// Calls of its hooks alone.
+    /// Calls of its hooks alone; making an instance is none.
     pub(super) calls: u64,
-    /// Calls that failed.
-    pub(super) failed: u64,
-    /// What the calls took.
+    /// What they took.
     pub(super) time: Duration,
+    /// Calls that failed, and instances that could not be made.
+    pub(super) failed: u64,
+    /// Calls of `on-request`.
+    pub(super) decisions: u64,
+    /// Those that failed.
+    pub(super) undecided: u64,
+    /// Requests that were not decided, in quarantine.
+    pub(super) spared: u64,
     /// Lookups under its keys.
     pub(super) lookups: u64,
     /// Those that a tier answered.
@@ -32,8 +38,11 @@ impl Counts {
         Self {
             asked: self.asked.saturating_sub(earlier.asked),
             calls: self.calls.saturating_sub(earlier.calls),
-            failed: self.failed.saturating_sub(earlier.failed),
             time: self.time.saturating_sub(earlier.time),
+            failed: self.failed.saturating_sub(earlier.failed),
+            decisions: self.decisions.saturating_sub(earlier.decisions),
+            undecided: self.undecided.saturating_sub(earlier.undecided),
+            spared: self.spared.saturating_sub(earlier.spared),
             lookups: self.lookups.saturating_sub(earlier.lookups),
             hits: self.hits.saturating_sub(earlier.hits),
             answers: self.answers.saturating_sub(earlier.answers),
@@ -75,7 +84,10 @@ pub(super) struct Ratios {
 #[derive(Debug)]
 pub(super) struct Budget {
     began: Duration,
-    /// When it began, and then once for each look within the window.
+    /// The percentage of the calls of `on-request` that are made.
+    admitted: u8,
+    /// When it began, and then once for each look within the window. Of a version that is tried
+    /// again just the first and the last: few calls are made, so all of them are judged.
     samples: VecDeque<(Duration, Counts)>,
     /// Those of the version before, from its last window.
     before: Option<Ratios>,
@@ -87,9 +99,26 @@ impl Budget {
     pub(super) fn new(now: Duration, counts: Counts, before: Option<(&Self, u64)>) -> Self {
         Self {
             began: now,
+            admitted: 100,
             samples: VecDeque::from([(now, counts)]),
             before: before.map(|(before, least)| before.ratios(least)),
         }
+    }
+
+    /// As one of which so many percent of the calls of `on-request` are made.
+    pub(super) fn admitting(self, admitted: u8) -> Self {
+        Self { admitted, ..self }
+    }
+
+    fn is_tried_again(&self) -> bool {
+        (1..100).contains(&self.admitted)
+    }
+
+    /// Has one that is tried again been asked often enough to be judged? Where requests are not
+    /// decided, what is remembered says nothing of those, nor do calls of `on-response`.
+    pub(super) fn is_tested(&self, rules: &Guard) -> bool {
+        let (seen, least) = (self.seen(), rules.min_calls);
+        seen.decisions >= least || (seen.spared == 0 && seen.asked >= least)
     }
 
     /// Those of the window.
@@ -117,6 +146,9 @@ impl Budget {
         rules: &Guard,
         live: Option<Ratios>,
     ) -> Option<Broken> {
+        if self.is_tried_again() {
+            self.samples.truncate(1);
+        }
         self.samples.push_back((now, counts));
         // The first one stays from before the window's beginning, so that it is whole.
         while self.samples.len() > 2
@@ -132,18 +164,13 @@ impl Budget {
 
     fn broken(&self, rules: &Guard, live: Option<Ratios>) -> Option<Broken> {
         let seen = self.seen();
-        let window = humantime::format_duration(rules.window);
         let least = rules.min_calls;
-        if let Some(failed) = percent(seen.failed, seen.asked, least)
-            && seen.failed.saturating_mul(100) > rules.failures.saturating_mul(seen.asked)
-        {
-            let (count, asked, most) = (seen.failed, seen.asked, rules.failures);
-            return Some(Broken {
-                rule: "failures",
-                text: format!(
-                    "{count} of {asked} decisions and calls failed within {window} ({failed} %), more than {most} %"
-                ),
-            });
+        let within = match self.is_tried_again() {
+            true => "since it is called again".to_owned(),
+            false => format!("within {}", humantime::format_duration(rules.window)),
+        };
+        if let Some(broken) = self.failures(&seen, rules, &within) {
+            return Some(broken);
         }
         if let Some(most) = rules.cpu
             && seen.calls >= least
@@ -153,9 +180,7 @@ impl Budget {
         {
             return Some(Broken {
                 rule: "cpu",
-                text: format!(
-                    "a call took {mean:?} on average within {window}, more than {most:?}"
-                ),
+                text: format!("a call took {mean:?} on average {within}, more than {most:?}"),
             });
         }
         let (other, whose) = match live {
@@ -169,9 +194,7 @@ impl Budget {
         {
             return Some(Broken {
                 rule: "hit_ratio",
-                text: format!(
-                    "the hit ratio is {now} % within {window}, and {before} % with {whose}"
-                ),
+                text: format!("the hit ratio is {now} % {within}, and {before} % with {whose}"),
             });
         }
         if let (Some(points), Some(now)) = (rules.origin_errors, seen.error_ratio(least))
@@ -181,11 +204,54 @@ impl Budget {
             return Some(Broken {
                 rule: "origin_errors",
                 text: format!(
-                    "{now} % of the answers within {window} are 5xx, and {before} % with {whose}"
+                    "{now} % of the answers {within} are 5xx, and {before} % with {whose}"
                 ),
             });
         }
         None
+    }
+
+    /// Did too many calls fail? One that is tried again would do so many more of them, and is
+    /// judged as if it had.
+    fn failures(&self, seen: &Counts, rules: &Guard, within: &str) -> Option<Broken> {
+        let most = rules.failures;
+        let is_over = |failed: u64, asked: u64| {
+            asked > 0 && failed.saturating_mul(100) > most.saturating_mul(asked)
+        };
+        let (failed, text) = match self.is_tried_again() {
+            true => {
+                let (made, all) = (u64::from(self.admitted), 100);
+                let whole = |counted: u64, decisions: u64| {
+                    let others = counted.saturating_sub(decisions);
+                    others.saturating_mul(made) + decisions.saturating_mul(all)
+                };
+                let failed = whole(seen.failed, seen.undecided);
+                let is_over = is_over(failed, whole(seen.asked, seen.decisions));
+                let (count, calls) = (seen.failed, seen.calls);
+                // Failures of the other hooks need not wait for enough of `on-request`.
+                let others = seen.failed.saturating_sub(seen.undecided);
+                let is_enough = self.is_tested(rules) || others >= rules.min_calls;
+                (
+                    is_over && is_enough,
+                    format!("{count} of {calls} calls failed {within}"),
+                )
+            }
+            false => {
+                let (count, asked) = (seen.failed, seen.asked);
+                let share = percent(count, asked, rules.min_calls);
+                (
+                    share.is_some() && is_over(count, asked),
+                    format!(
+                        "{count} of {asked} decisions and calls failed {within} ({} %)",
+                        share.unwrap_or_default()
+                    ),
+                )
+            }
+        };
+        failed.then(|| Broken {
+            rule: "failures",
+            text: format!("{text}, more than {most} %"),
+        })
     }
 
     /// Is the window later than the first one? In that a version whose keys are new misses
@@ -249,6 +315,54 @@ mod tests {
         // What came before is forgotten when it is older than the window.
         assert_eq!(budget.look(at(33), calls(200, 11), &rules(), None), None);
         assert_eq!(budget.look(at(64), calls(200, 11), &rules(), None), None);
+    }
+
+    /// What one that is tried again was asked: `decisions` of which so many failed, remembered
+    /// ones, and calls of `on-response` of which so many failed.
+    fn tried(
+        (decisions, undecided): (u64, u64),
+        recalled: u64,
+        (responses, failed): (u64, u64),
+    ) -> Counts {
+        Counts {
+            asked: decisions + recalled + responses,
+            calls: decisions + responses,
+            failed: undecided + failed,
+            decisions,
+            undecided,
+            spared: decisions * 9,
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn one_that_is_tried_again_is_judged_by_its_calls_and_not_by_what_is_remembered() {
+        let rules = rules();
+        let look = |counts: Counts| {
+            let mut budget = Budget::new(at(0), Counts::default(), None).admitting(10);
+            // Long after the window: few calls are made.
+            budget.look(at(1), Counts::default(), &rules, None);
+            let broken = budget.look(at(500), counts, &rules, None);
+            (broken.is_some(), budget.is_tested(&rules))
+        };
+        let nothing = (0, 0);
+        assert_eq!(look(tried((19, 19), 0, nothing)), (false, false));
+        // As if all calls were made: 60 of 200 failed, and all the others were remembered.
+        assert_eq!(look(tried((20, 6), 0, nothing)), (true, true));
+        assert_eq!(look(tried((20, 6), 399, nothing)), (true, true));
+        assert_eq!(look(tried((20, 6), 400, nothing)), (false, true));
+        // What responses say is nothing that requests could wait for.
+        assert_eq!(look(tried((3, 3), 0, (1_000, 0))), (false, false));
+        assert_eq!(look(tried((20, 20), 0, (1_000, 0))), (true, true));
+        assert_eq!(look(tried((3, 0), 0, (40, 19))), (false, false));
+        assert_eq!(look(tried((3, 0), 0, (40, 20))), (true, false));
+        let waiting = Counts {
+            spared: 1,
+            ..tried(nothing, 5_000, nothing)
+        };
+        assert_eq!(look(waiting), (false, false));
+        // Where none wait, all else is enough.
+        assert_eq!(look(tried(nothing, 20, nothing)), (false, true));
     }
 
     #[test]

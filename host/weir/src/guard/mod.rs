@@ -139,8 +139,8 @@ impl Watched {
             // It was let in again for a part of the calls.
             (Some(broken), _) if entry.policy().admitted() > 0 => Some(Step::Suspend(broken)),
             (None, Some(_)) if suspended && entry.policy().admitted() > 0 => {
-                let seen = self.live.get(name)?.budget.seen();
-                (seen.asked >= rules.min_calls).then_some(Step::Restore)
+                let budget = &self.live.get(name)?.budget;
+                budget.is_tested(rules).then_some(Step::Restore)
             }
             (_, Some(quarantine)) if now >= quarantine.due && trial.is_none() => {
                 Some(Step::TryAgain)
@@ -175,7 +175,7 @@ fn follow(
         true => Counts::default(),
         false => counts,
     };
-    let budget = Budget::new(now, first, before);
+    let budget = Budget::new(now, first, before).admitting(policy.admitted());
     let policy = followed;
     all.insert(name.to_owned(), Followed { policy, budget });
     None
@@ -269,12 +269,8 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
         },
         Step::TryAgain if entry.policy().admitted() == 0 => {
             entry.policy().admit(PROBE);
-            tracing::info!(
-                policy = name,
-                version,
-                percent = PROBE,
-                "a policy in quarantine is called again"
-            );
+            let detail = Some(format!("{PROBE} percent of the calls of on-request"));
+            app.write_down(name, "retried", "retry", &version, None, detail);
             return;
         }
         Step::TryAgain => {
@@ -311,20 +307,28 @@ fn moment() -> Duration {
 fn called(policy: &Policy) -> Counts {
     let mut counts = Counts {
         asked: policy.recalled(),
+        spared: policy.spared(),
         ..Counts::default()
     };
     for hook in Hook::ALL {
         let stats = policy.stats().hook(hook);
-        let busy = stats.errors(CallErrorKind::Busy) + stats.errors(CallErrorKind::Quarantined);
-        let failed: u64 = CallErrorKind::ALL
-            .iter()
-            .map(|kind| stats.errors(*kind))
-            .sum();
-        counts.calls += stats.calls().saturating_sub(busy);
-        counts.failed += failed.saturating_sub(busy);
-        counts.time += stats.total_time();
+        let busy = stats.errors(CallErrorKind::Busy);
+        let failed: u64 = stats.failures().map(|(_, count)| count).sum();
+        let (calls, failed) = (
+            stats.calls().saturating_sub(busy),
+            failed.saturating_sub(busy),
+        );
+        counts.asked += calls;
+        counts.failed += failed;
+        // Beside calls it is rare and long, most of all with a runtime of the language.
+        if hook != Hook::Configure {
+            counts.calls += calls;
+            counts.time += stats.total_time();
+        }
+        if hook == Hook::OnRequest {
+            (counts.decisions, counts.undecided) = (calls, failed);
+        }
     }
-    counts.asked += counts.calls;
     let outcomes = policy.stats().outcomes();
     (counts.lookups, counts.hits) = outcomes.lookups();
     (counts.answers, counts.errors) = outcomes.answers();

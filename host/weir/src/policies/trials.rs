@@ -98,10 +98,7 @@ impl Policies {
         version.signature = content.signature;
         let label = version.policy.version().to_owned();
         entry.held.push(version);
-        if entry.held.len() > HELD {
-            // The one on trial is a reference of its own.
-            entry.held.remove(0);
-        }
+        entry.let_go(HELD);
         Ok(label)
     }
 
@@ -191,8 +188,14 @@ impl Policies {
     pub(crate) fn take_back(&mut self, name: &str) -> Option<String> {
         let entry = self.entries.get_mut(name)?;
         entry.back()?;
-        // Not where `last-good` and the next rollback would find it.
-        entry.held.extend(entry.previous.take());
+        // Not where `last-good` and the next rollback would find it, nor as the newest, which is
+        // tried where none is named.
+        if let Some(taken_back) = entry.previous.take() {
+            let version = taken_back.policy.version();
+            entry.held.retain(|held| held.policy.version() != version);
+            entry.let_go(HELD - 1);
+            entry.held.insert(0, taken_back);
+        }
         Some(entry.current.policy.version().to_owned())
     }
 
@@ -239,6 +242,22 @@ impl Entry {
         Some(RolledBack::To { version, from })
     }
 
+    /// Holds no more than the newest versions, and the one in quarantine, which is tried again.
+    fn let_go(&mut self, most: usize) {
+        while self.held.len() > most {
+            let oldest = self.held.iter().position(|held| !self.is_quarantined(held));
+            // The one on trial is a reference of its own.
+            self.held.remove(oldest.unwrap_or_default());
+        }
+    }
+
+    fn is_quarantined(&self, version: &Version) -> bool {
+        let label = version.policy.version();
+        self.quarantine
+            .as_ref()
+            .is_some_and(|quarantine| quarantine.version == label)
+    }
+
     /// The version of this component, where it is in force, before or held.
     fn known_as(&self, bytes: &Bytes) -> Option<String> {
         let known = self.all().find(|version| version.bytes == bytes);
@@ -267,13 +286,10 @@ impl Entry {
     /// A version that could come into force; the newest without a name.
     fn candidate(&self, version: Option<&str>) -> Result<&Version, TrialError> {
         let Some(version) = version else {
-            return self.held.last().ok_or_else(|| {
-                TrialError::Conflict(
-                    "no version is held: send one with weir deploy NAME FILE --shadow PERCENT, or \
-                     with PUT …?activate=false"
-                        .to_owned(),
-                )
-            });
+            let mut newest = self.held.iter().rev();
+            return newest
+                .find(|held| !self.is_quarantined(held))
+                .ok_or_else(|| TrialError::Conflict(self.none_held()));
         };
         if self.current.policy.version() == version {
             return Err(TrialError::Conflict(format!(
@@ -288,6 +304,18 @@ impl Entry {
                     self.names()
                 ))
             })
+    }
+
+    fn none_held(&self) -> String {
+        match self.held.last() {
+            Some(held) => format!(
+                "the only version held, {}, is in quarantine: name it to try it all the same",
+                held.policy.version()
+            ),
+            None => "no version is held: send one with weir deploy NAME FILE --shadow PERCENT, or \
+                     with PUT …?activate=false"
+                .to_owned(),
+        }
     }
 
     fn names(&self) -> String {
