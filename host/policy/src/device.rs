@@ -120,14 +120,17 @@ fn search(agent: &[u8]) -> Says {
 
 /// Robots are looked for first, since they name the device they imitate; then tablets,
 /// since many of them say `Mobile` too.
-pub(crate) fn classify(mobile_hint: Option<&[u8]>, user_agent: Option<&[u8]>) -> DeviceClass {
+pub(crate) fn classify<'h>(
+    user_agent: Option<&[u8]>,
+    mobile_hint: impl FnOnce() -> Option<&'h [u8]>,
+) -> DeviceClass {
     let says = read(user_agent.unwrap_or_default());
-    let hint = mobile_hint.map(<[u8]>::trim_ascii);
+    let is_hinted = || mobile_hint().map(<[u8]>::trim_ascii) == Some(b"?1");
     if says.bot {
         DeviceClass::Bot
     } else if says.tablet && !(says.silk && says.phone) {
         DeviceClass::Tablet
-    } else if hint == Some(b"?1") || says.phone {
+    } else if says.phone || is_hinted() {
         DeviceClass::Mobile
     } else if says.android {
         // Android without `Mobile` is how tablets with Android say what they are.
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     fn class(agent: &str) -> DeviceClass {
-        classify(None, Some(agent.as_bytes()))
+        classify(Some(agent.as_bytes()), || None)
     }
 
     #[test]
@@ -188,8 +191,9 @@ mod tests {
 
     #[test]
     fn hint_makes_a_phone() {
-        assert_eq!(classify(Some(b"?1"), Some(b"x")), DeviceClass::Mobile);
-        assert_eq!(classify(Some(b"?0"), Some(b"x")), DeviceClass::Desktop);
-        assert_eq!(classify(None, None), DeviceClass::Desktop);
+        let hinted = |hint| classify(Some(b"x"), || hint);
+        assert_eq!(hinted(Some(b"?1")), DeviceClass::Mobile);
+        assert_eq!(hinted(Some(b"?0")), DeviceClass::Desktop);
+        assert_eq!(classify(None, || None), DeviceClass::Desktop);
     }
 }

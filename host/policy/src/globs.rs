@@ -84,6 +84,7 @@ impl Globs {
     }
 
     /// Does one of the globs match all of `text`?
+    #[inline]
     pub fn matches(&self, text: &str) -> bool {
         let Compiled { plain, set, .. } = &*self.0;
         plain.matches(text) || (!set.is_empty() && set.is_match(text))

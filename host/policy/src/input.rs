@@ -103,11 +103,25 @@ impl Input {
         }
     }
 
+    /// The value of this input in `head`, of those that have just one in each request: to write
+    /// it costs less so than by way of [`Input::values`].
+    #[inline]
+    pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
+        match self {
+            Self::Method => Some(head.method.as_str()),
+            Self::Path => Some(head.path()),
+            Self::Language(available) => Some(head.language(available)),
+            Self::Device => Some(head.device().as_str()),
+            _ => None,
+        }
+    }
+
     /// The values of this input in `head`.
     pub fn values<'a>(&'a self, head: &'a RequestHead) -> Values<'a> {
         match self {
-            Self::Method => Values::text(head.method.as_str()),
-            Self::Path => Values::text(head.path()),
+            Self::Method | Self::Path | Self::Language(_) | Self::Device => {
+                self.text(head).map_or(Values::Absent, Values::text)
+            }
             Self::Param(name) => match head.param(name) {
                 Some(value) => Values::One(Cow::Borrowed(value)),
                 None => Values::Absent,
@@ -122,8 +136,6 @@ impl Input {
                     .map(|value| Cow::Borrowed(value.as_bytes())),
             ),
             Self::Cookie(name) => Values::of(head.cookie(name).map(Cow::Borrowed)),
-            Self::Language(available) => Values::text(head.language(available)),
-            Self::Device => Values::text(head.device().as_str()),
             Self::BodyDigest => match &head.content {
                 Some(content) => Values::text(content.digest()),
                 None => Values::Absent,

@@ -104,7 +104,8 @@ impl RequestHead {
 
     /// The class of device that the client says it is.
     pub fn device(&self) -> DeviceClass {
-        device::classify(self.values(&MOBILE).next(), self.values(&USER_AGENT).next())
+        let agent = self.values(&USER_AGENT).next();
+        device::classify(agent, || self.values(&MOBILE).next())
     }
 
     /// Which of `candidates` the header field equals after trimming, ignoring ASCII

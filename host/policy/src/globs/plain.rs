@@ -98,42 +98,48 @@ pub(super) struct Plains {
     globs: Box<[Plain]>,
     /// Where those for all end.
     for_all: usize,
-    /// Where those that begin with a byte, or with a smaller one, end.
-    ends: Box<[u8; 256]>,
+    /// Where those that begin with a byte begin and end.
+    of: Box<[(u8, u8); 256]>,
 }
 
 impl Plains {
     pub(super) fn new(mut globs: Vec<Plain>) -> Self {
         globs.sort_by_key(Plain::first);
         let for_all = globs.iter().filter(|it| it.first().is_none()).count();
-        let mut ends = Box::new([0; 256]);
-        for (byte, end) in (0_u8..=255).zip(ends.iter_mut()) {
-            let before = globs.iter().filter(|it| it.first() <= Some(byte));
+        let mut of = Box::new([(0, 0); 256]);
+        for (byte, of) in (0_u8..=255).zip(of.iter_mut()) {
             // A list has at most 64 globs.
-            *end = u8::try_from(before.count()).unwrap_or(u8::MAX);
+            let count = |up_to: &dyn Fn(Option<u8>) -> bool| {
+                let before = globs.iter().filter(|it| up_to(it.first()));
+                u8::try_from(before.count()).unwrap_or(u8::MAX)
+            };
+            *of = (
+                count(&|first| first < Some(byte)),
+                count(&|first| first <= Some(byte)),
+            );
         }
         Self {
             globs: globs.into(),
             for_all,
-            ends,
+            of,
         }
     }
 
     /// Does one of them match all of `text`?
+    #[inline]
     pub(super) fn matches(&self, text: &str) -> bool {
-        let among = |from: usize, to: usize| {
-            let globs = self.globs.get(from..to).unwrap_or_default();
-            globs.iter().any(|glob| glob.matches(text))
+        // Most texts have none that could, so that is what is found out first.
+        let (from, to) = match text.as_bytes().first() {
+            Some(first) => self.of[usize::from(*first)],
+            None => (0, 0),
         };
-        if among(0, self.for_all) {
-            return true;
-        }
-        let Some(&first) = text.as_bytes().first() else {
-            return false;
-        };
-        let end_of = |byte: u8| usize::from(self.ends[usize::from(byte)]);
-        let begin = first.checked_sub(1).map_or(self.for_all, end_of);
-        among(begin, end_of(first))
+        (self.for_all > 0 && self.among(0, self.for_all, text))
+            || (from < to && self.among(from.into(), to.into(), text))
+    }
+
+    fn among(&self, from: usize, to: usize, text: &str) -> bool {
+        let globs = self.globs.get(from..to).unwrap_or_default();
+        globs.iter().any(|glob| glob.matches(text))
     }
 }
 

@@ -108,7 +108,12 @@ fn add_parts(
             Part::Text(text) => {
                 builder.part(text.as_bytes());
             }
-            Part::Input(input) => add_values(builder, head.map(|head| input.values(head))),
+            Part::Input(input) => match head.and_then(|head| input.text(head)) {
+                Some(text) => {
+                    builder.part(text.as_bytes());
+                }
+                None => add_values(builder, head.map(|head| input.values(head))),
+            },
         }
     }
     if let Some(head) = head

@@ -12,7 +12,8 @@ use super::{Key, KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES};
 /// that no path or query can hold.
 #[derive(Debug, Default)]
 pub struct KeyBuilder {
-    text: String,
+    /// ASCII alone.
+    text: Vec<u8>,
     name_at: usize,
 }
 
@@ -38,11 +39,11 @@ impl KeyBuilder {
         {
             return Err(KeyError::Origin);
         }
-        self.text.push_str(scheme);
-        self.text.push_str("://");
-        self.text.push_str(authority);
+        self.text.extend_from_slice(scheme.as_bytes());
+        self.text.extend_from_slice(b"://");
+        self.text.extend_from_slice(authority.as_bytes());
         self.text.make_ascii_lowercase();
-        self.text.push('|');
+        self.text.push(b'|');
         self.name_at = self.text.len();
         Ok(self)
     }
@@ -63,7 +64,7 @@ impl KeyBuilder {
             return Err(KeyError::Namespace);
         }
         self.text.truncate(self.name_at);
-        self.text.push_str(namespace);
+        self.text.extend_from_slice(namespace.as_bytes());
         Ok(self)
     }
 
@@ -76,7 +77,7 @@ impl KeyBuilder {
             return Err(KeyError::Target);
         }
         self.text.truncate(self.name_at);
-        escape(&mut self.text, path_and_query, '#', &PLAIN);
+        escape(&mut self.text, path_and_query, b'#', &PLAIN);
         Ok(self)
     }
 
@@ -87,19 +88,19 @@ impl KeyBuilder {
 
     /// Adds a part whose value is absent, which differs from an empty one.
     pub fn absent(&mut self) -> &mut Self {
-        self.text.push_str(":~");
+        self.text.extend_from_slice(b":~");
         self
     }
 
     /// Adds one part that has all these values, in order; none of them is absent.
     pub fn values<'a>(&mut self, values: impl IntoIterator<Item = &'a [u8]>) -> &mut Self {
-        let mut separator = ':';
+        let mut separator = b':';
         for value in values {
             self.text.push(separator);
-            escape(&mut self.text, value, '%', &PART);
-            separator = ',';
+            escape(&mut self.text, value, b'%', &PART);
+            separator = b',';
         }
-        if separator == ':' {
+        if separator == b':' {
             self.absent();
         }
         self
@@ -109,8 +110,8 @@ impl KeyBuilder {
     /// part can look like it, so that what comes before and after cannot be mistaken for
     /// parts of a key of another method.
     pub fn method(&mut self, method: &str) -> &mut Self {
-        self.text.push_str(":~");
-        escape(&mut self.text, method.as_bytes(), '%', &PART);
+        self.text.extend_from_slice(b":~");
+        escape(&mut self.text, method.as_bytes(), b'%', &PART);
         self
     }
 
@@ -118,19 +119,20 @@ impl KeyBuilder {
     /// request: `~=DIGEST`. No other part can look like it, since no method has a `=`.
     /// `digest` is hexadecimal.
     pub fn sealed(&mut self, digest: &str) -> &mut Self {
-        self.text.push_str(SEAL);
-        escape(&mut self.text, digest.as_bytes(), '%', &PART);
+        self.text.extend_from_slice(SEAL.as_bytes());
+        escape(&mut self.text, digest.as_bytes(), b'%', &PART);
         self
     }
 
     /// The key so far: borrow it for a lookup.
     pub fn as_str(&self) -> &str {
-        &self.text
+        // Being ASCII, it is UTF-8. To test it once costs less than to test each part.
+        str::from_utf8(&self.text).unwrap_or_default()
     }
 
     /// The key so far without its origin.
     pub fn name(&self) -> &str {
-        &self.text[self.name_at..]
+        self.as_str().get(self.name_at..).unwrap_or_default()
     }
 
     /// The key, to be stored.
@@ -145,7 +147,7 @@ impl KeyBuilder {
         if self.name().is_empty() {
             return Err(KeyError::Malformed);
         }
-        Ok(Key::from_checked(&self.text))
+        Ok(Key::from_checked(self.as_str()))
     }
 }
 
@@ -159,6 +161,18 @@ type Bytes = [bool; 256];
 const PART: Bytes = graphic_but(b"%:|{},~");
 /// In the target of a plain key.
 const PLAIN: Bytes = graphic_but(b"#|{}");
+
+/// In a namespace.
+const NAMESPACE: Bytes = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let is_small = byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        table[byte as usize] = is_small || matches!(byte, b'_' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 /// A table, since keys are made of each request.
 const fn graphic_but(others: &[u8]) -> Bytes {
@@ -176,7 +190,7 @@ const fn graphic_but(others: &[u8]) -> Bytes {
     table
 }
 
-fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: &Bytes) {
+fn escape(text: &mut Vec<u8>, mut bytes: &[u8], mark: u8, stands_for_itself: &Bytes) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     text.reserve(bytes.len());
     loop {
@@ -184,14 +198,13 @@ fn escape(text: &mut String, mut bytes: &[u8], mark: char, stands_for_itself: &B
             .iter()
             .position(|&byte| !stands_for_itself[usize::from(byte)]);
         let (plain, rest) = bytes.split_at(plain.unwrap_or(bytes.len()));
-        // Being ASCII, it is UTF-8.
-        text.push_str(str::from_utf8(plain).unwrap_or_default());
+        text.extend_from_slice(plain);
         let Some((&byte, rest)) = rest.split_first() else {
             return;
         };
         text.push(mark);
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 0xf)]));
+        text.push(HEX[usize::from(byte >> 4)]);
+        text.push(HEX[usize::from(byte & 0xf)]);
         bytes = rest;
     }
 }
@@ -204,12 +217,10 @@ fn is_authority_byte(byte: u8) -> bool {
 /// Is it a namespace: `[a-z0-9][a-z0-9_-]{0,63}`?
 pub(crate) fn is_namespace(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let may_begin = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
+    let mut all = bytes.iter();
     bytes.len() <= MAX_NAMESPACE_BYTES
-        && bytes.first().is_some_and(|&first| may_begin(first))
-        && bytes
-            .iter()
-            .all(|&b| may_begin(b) || matches!(b, b'_' | b'-'))
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && all.all(|&byte| NAMESPACE[usize::from(byte)])
 }
 
 pub(super) fn is_origin(text: &str) -> bool {
