@@ -605,6 +605,39 @@ async fn what_is_remembered_does_not_speak_for_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_ends_a_quarantine_and_has_the_policy_called_again() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let more = "config = { only = \"/bad/*\" }\n\
+                guard = { min_calls = 5, retry_after = \"1h\" }\n";
+    let node = node_with(&origin, &component, more).await;
+    let first = node.admin().version("p").await;
+    let suspended = async || {
+        until("the policy to be in quarantine", async || {
+            let status = node.get("/bad/a").await.cache();
+            status.details("policy-quarantined").then_some(())
+        })
+        .await;
+    };
+    let called = async |path: &str| {
+        let status = node.get(path).await.cache();
+        assert!(status.details(&first), "{status:?}");
+        assert_eq!(node.admin().policy("p").await["quarantined"], Value::Null);
+    };
+    suspended().await;
+    let second = hold(&node, version("nothing")).await;
+    post(&node, "canary", json!({"percent": 1})).await;
+    post(&node, "rollback", json!({})).await;
+    called("/good/a").await;
+
+    suspended().await;
+    post(&node, "promote", json!({"version": second})).await;
+    post(&node, "rollback", json!({})).await;
+    called("/good/b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_that_were_taken_back_do_not_pile_up_and_are_not_the_newest() {
     let origin = origin().await;
     let more = "guard = { min_calls = 5, retry_after = \"1h\" }\n";

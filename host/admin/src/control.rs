@@ -231,7 +231,8 @@ pub struct PolicyInfo {
     /// The version that a rollback brings back.
     #[serde(default)]
     pub previous: Option<String>,
-    /// Versions that wait to be tried or promoted, the newest last.
+    /// Versions that wait to be tried or promoted, the newest last; before them those that were
+    /// taken back.
     #[serde(default)]
     pub held: Vec<String>,
     /// The version on trial.
@@ -324,7 +325,7 @@ pub enum TrialMode {
 pub struct TrialRequest {
     /// How.
     pub mode: TrialMode,
-    /// Which version; the newest that is held when absent.
+    /// Which version; when absent the newest that is held and was not taken back.
     pub version: Option<String>,
     /// Percent of the requests (shadow) or clients (canary), above 0 and at most 100.
     pub percent: f64,
@@ -485,9 +486,10 @@ pub struct AuditEntry {
     /// The policy's name.
     pub policy: String,
     /// What was done: `loaded`, `deployed`, `held`, `shadow`, `canary`, `promoted`,
-    /// `rolled-back`, `trial-ended`, `followed`, `quarantined` or `refused`.
+    /// `rolled-back`, `trial-ended`, `followed`, `quarantined`, `retried`, `restored` or
+    /// `refused`.
     pub action: String,
-    /// Who did it: `file`, `admin`, `fleet`, or the rule that did.
+    /// Who did it: `file`, `start`, `admin`, `fleet`, or the rule that did.
     pub by: String,
     /// The version that it is about.
     pub version: String,

@@ -1,7 +1,7 @@
 //! Who changed what about the policies, and when: one JSON object a line in
 //! `data_dir/audit.jsonl`, which outlives the node; the newest also in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ pub(crate) struct Audit(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     recent: VecDeque<AuditEntry>,
+    /// The version of each policy that was in force after its last entry.
+    in_force: BTreeMap<String, String>,
     path: Option<PathBuf>,
     clock: Clock,
 }
@@ -59,18 +61,20 @@ impl Audit {
     /// When the file is there and cannot be read.
     pub(crate) fn open(data_dir: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
         let path = data_dir.map(|data_dir| data_dir.join(FILE));
-        let mut recent = VecDeque::new();
-        if let Some(path) = &path {
-            for path in [&earlier(path), path] {
-                read(path, &mut recent)
+        let mut inner = Inner {
+            recent: VecDeque::new(),
+            in_force: BTreeMap::new(),
+            path,
+            clock,
+        };
+        if let Some(path) = inner.path.clone() {
+            for path in [&earlier(&path), &path] {
+                inner
+                    .read(path)
                     .with_context(|| format!("the audit log {} cannot be read", path.display()))?;
             }
         }
-        Ok(Self(Arc::new(Mutex::new(Inner {
-            recent,
-            path,
-            clock,
-        }))))
+        Ok(Self(Arc::new(Mutex::new(inner))))
     }
 
     /// Writes a change down. One that cannot be written is still in the node's log and in
@@ -105,24 +109,12 @@ impl Audit {
         {
             tracing::error!(file = %path.display(), %error, "the audit log cannot be written");
         }
-        push(&mut inner.recent, entry);
+        inner.push(entry);
     }
 
-    /// The version of a policy that was in force after its newest entry, where that is known.
+    /// The version of a policy that was in force after its last entry, where that is known.
     pub(crate) fn in_force(&self, policy: &str) -> Option<String> {
-        let inner = self.0.lock();
-        let entries = inner.recent.iter().rev();
-        let of_policy = entries.filter(|entry| entry.policy == policy);
-        of_policy
-            .into_iter()
-            .find_map(|entry| match &*entry.action {
-                "loaded" | "deployed" | "promoted" | "followed" | "rolled-back" | "restored" => {
-                    Some(entry.version.clone())
-                }
-                // The one before is back, where there is one.
-                "quarantined" => Some(entry.from.as_ref().unwrap_or(&entry.version).clone()),
-                _ => None,
-            })
+        self.0.lock().in_force.get(policy).cloned()
     }
 
     /// The newest entries, the newest first; of one policy where it is named.
@@ -142,29 +134,42 @@ fn earlier(path: &Path) -> PathBuf {
     path.with_extension("jsonl.1")
 }
 
-/// Reads the entries of a file, if there is one.
-fn read(path: &Path, recent: &mut VecDeque<AuditEntry>) -> std::io::Result<()> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line?;
-        if line.len() <= MAX_LINE
-            && let Ok(entry) = serde_json::from_slice(&line)
-        {
-            push(recent, entry);
+impl Inner {
+    /// Reads the entries of a file, if there is one.
+    fn read(&mut self, path: &Path) -> std::io::Result<()> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            if line.len() <= MAX_LINE
+                && let Ok(entry) = serde_json::from_slice(&line)
+            {
+                self.push(entry);
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn push(recent: &mut VecDeque<AuditEntry>, entry: AuditEntry) {
-    if recent.len() == RECENT {
-        recent.pop_front();
+    fn push(&mut self, entry: AuditEntry) {
+        let in_force = match &*entry.action {
+            "loaded" | "deployed" | "promoted" | "followed" | "rolled-back" | "restored" => {
+                Some(&entry.version)
+            }
+            // The one before is back, where there is one.
+            "quarantined" => entry.from.as_ref(),
+            _ => None,
+        };
+        if let Some(version) = in_force {
+            self.in_force.insert(entry.policy.clone(), version.clone());
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(entry);
     }
-    recent.push_back(entry);
 }
 
 fn append(path: &Path, entry: &AuditEntry) -> anyhow::Result<()> {

@@ -57,6 +57,8 @@ struct Version {
     bytes: Bytes,
     /// What it was deployed with.
     signature: Option<String>,
+    /// It was in force and did not keep its bounds.
+    taken_back: bool,
     source: Source,
     loaded: SystemTime,
 }
@@ -236,6 +238,7 @@ impl Loader {
             policy,
             bytes,
             signature: None,
+            taken_back: false,
             source: Source::Deployed,
             loaded: daytime::now(&self.clock),
         })
@@ -364,6 +367,8 @@ impl Entry {
     }
 
     fn replace(&mut self, version: Version) {
+        // Whatever it did before, somebody wants it now.
+        version.policy.admit(100);
         // Its idle instances would keep places that others need.
         self.current.policy.rest();
         self.previous = Some(std::mem::replace(&mut self.current, version));

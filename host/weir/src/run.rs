@@ -203,6 +203,8 @@ pub(crate) async fn serve(
     };
     weir_proxy::serve(Arc::clone(&app.node), listeners, server, draining).await;
     following.abort();
+    // It may be about to read a file, which fails once the runtime ends.
+    let _ = following.await;
     tidying.abort();
     if let Some(announcer) = announcer {
         announcer.leave().await;

@@ -19,6 +19,8 @@ pub(super) struct Counts {
     pub(super) failed: u64,
     /// Calls of `on-request`.
     pub(super) decisions: u64,
+    /// What they took.
+    pub(super) deciding: Duration,
     /// Those that failed.
     pub(super) undecided: u64,
     /// Requests that were not decided, in quarantine.
@@ -41,6 +43,7 @@ impl Counts {
             time: self.time.saturating_sub(earlier.time),
             failed: self.failed.saturating_sub(earlier.failed),
             decisions: self.decisions.saturating_sub(earlier.decisions),
+            deciding: self.deciding.saturating_sub(earlier.deciding),
             undecided: self.undecided.saturating_sub(earlier.undecided),
             spared: self.spared.saturating_sub(earlier.spared),
             lookups: self.lookups.saturating_sub(earlier.lookups),
@@ -94,15 +97,20 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Begins to follow a version, `now` since any fixed moment. `before` is who followed
-    /// the version in whose place it came.
-    pub(super) fn new(now: Duration, counts: Counts, before: Option<(&Self, u64)>) -> Self {
+    /// Begins to follow a version, `now` since any fixed moment. `before` is what the version
+    /// did in whose place it came.
+    pub(super) fn new(now: Duration, counts: Counts, before: Option<Ratios>) -> Self {
         Self {
             began: now,
             admitted: 100,
             samples: VecDeque::from([(now, counts)]),
-            before: before.map(|(before, least)| before.ratios(least)),
+            before,
         }
+    }
+
+    /// What the version before did.
+    pub(super) fn before(&self) -> Option<Ratios> {
+        self.before
     }
 
     /// As one of which so many percent of the calls of `on-request` are made.
@@ -114,11 +122,22 @@ impl Budget {
         (1..100).contains(&self.admitted)
     }
 
-    /// Has one that is tried again been asked often enough to be judged? Where requests are not
-    /// decided, what is remembered says nothing of those, nor do calls of `on-response`.
+    /// Has one that is tried again been asked often enough to be judged? If requests were not
+    /// decided, what is remembered says nothing of those, nor do calls of `on-response`; unless
+    /// they are so few that it would keep the bound if it failed on all of them.
     pub(super) fn is_tested(&self, rules: &Guard) -> bool {
         let (seen, least) = (self.seen(), rules.min_calls);
-        seen.decisions >= least || (seen.spared == 0 && seen.asked >= least)
+        let all = seen.asked.saturating_add(seen.spared);
+        let few = seen.spared.saturating_mul(100) <= rules.failures.saturating_mul(all);
+        seen.decisions >= least || (few && seen.asked >= least)
+    }
+
+    /// A sum of which so much belongs to calls of `on-request`, as if all of these had been made,
+    /// a hundredfold.
+    fn whole(&self, sum: u64, of_requests: u64) -> u64 {
+        let others = sum.saturating_sub(of_requests);
+        let others = others.saturating_mul(u64::from(self.admitted));
+        others.saturating_add(of_requests.saturating_mul(100))
     }
 
     /// Those of the window.
@@ -174,14 +193,17 @@ impl Budget {
         }
         if let Some(most) = rules.cpu
             && seen.calls >= least
-            && let Ok(calls) = u32::try_from(seen.calls)
-            && let Some(mean) = seen.time.checked_div(calls)
+            && let Some(mean) = self.mean_time(&seen)
             && mean > most
         {
             return Some(Broken {
                 rule: "cpu",
                 text: format!("a call took {mean:?} on average {within}, more than {most:?}"),
             });
+        }
+        if self.is_tried_again() {
+            // What comes of it is decided for the most part by others.
+            return None;
         }
         let (other, whose) = match live {
             Some(live) => (live, "the version in force"),
@@ -220,20 +242,15 @@ impl Budget {
         };
         let (failed, text) = match self.is_tried_again() {
             true => {
-                let (made, all) = (u64::from(self.admitted), 100);
-                let whole = |counted: u64, decisions: u64| {
-                    let others = counted.saturating_sub(decisions);
-                    others.saturating_mul(made) + decisions.saturating_mul(all)
-                };
-                let failed = whole(seen.failed, seen.undecided);
-                let is_over = is_over(failed, whole(seen.asked, seen.decisions));
-                let (count, calls) = (seen.failed, seen.calls);
+                let failed = self.whole(seen.failed, seen.undecided);
+                let is_over = is_over(failed, self.whole(seen.asked, seen.decisions));
                 // Failures of the other hooks need not wait for enough of `on-request`.
                 let others = seen.failed.saturating_sub(seen.undecided);
                 let is_enough = self.is_tested(rules) || others >= rules.min_calls;
+                let (count, calls) = (seen.failed, seen.calls);
                 (
                     is_over && is_enough,
-                    format!("{count} of {calls} calls failed {within}"),
+                    format!("{count} failures in {calls} calls {within}"),
                 )
             }
             false => {
@@ -252,6 +269,13 @@ impl Budget {
             rule: "failures",
             text: format!("{text}, more than {most} %"),
         })
+    }
+
+    fn mean_time(&self, seen: &Counts) -> Option<Duration> {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let time = self.whole(nanoseconds(seen.time), nanoseconds(seen.deciding));
+        let calls = self.whole(seen.calls, seen.decisions);
+        time.checked_div(calls).map(Duration::from_nanos)
     }
 
     /// Is the window later than the first one? In that a version whose keys are new misses
@@ -352,17 +376,46 @@ mod tests {
         assert_eq!(look(tried((20, 6), 399, nothing)), (true, true));
         assert_eq!(look(tried((20, 6), 400, nothing)), (false, true));
         // What responses say is nothing that requests could wait for.
-        assert_eq!(look(tried((3, 3), 0, (1_000, 0))), (false, false));
+        assert_eq!(look(tried((3, 3), 0, (100, 0))), (false, false));
         assert_eq!(look(tried((20, 20), 0, (1_000, 0))), (true, true));
         assert_eq!(look(tried((3, 0), 0, (40, 19))), (false, false));
         assert_eq!(look(tried((3, 0), 0, (40, 20))), (true, false));
-        let waiting = Counts {
-            spared: 1,
-            ..tried(nothing, 5_000, nothing)
+        // Where so few wait that it would keep the bound with all of them, all else is enough.
+        let waiting = |spared| Counts {
+            spared,
+            ..tried(nothing, 90, nothing)
         };
-        assert_eq!(look(waiting), (false, false));
-        // Where none wait, all else is enough.
-        assert_eq!(look(tried(nothing, 20, nothing)), (false, true));
+        assert_eq!(look(waiting(10)), (false, true));
+        assert_eq!(look(waiting(11)), (false, false));
+        assert_eq!(look(tried(nothing, 19, nothing)), (false, false));
+    }
+
+    #[test]
+    fn the_mean_time_of_one_that_is_tried_again_is_that_of_all_calls() {
+        let look = |each: u64| {
+            let mut budget = Budget::new(at(0), Counts::default(), None).admitting(10);
+            let deciding = Duration::from_millis(20 * each);
+            let counts = Counts {
+                deciding,
+                time: deciding + Duration::from_millis(100),
+                ..tried((20, 0), 0, (100, 0))
+            };
+            budget.look(at(1), counts, &rules(), None)
+        };
+        // As if 200 calls took so long, beside 100 of 1 ms.
+        assert_eq!(look(7), None);
+        assert_eq!(look(8).unwrap().rule, "cpu");
+    }
+
+    #[test]
+    fn what_came_of_one_that_is_tried_again_says_nothing() {
+        let mut before = Budget::new(at(0), Counts::default(), None);
+        before.look(at(1), answers(90, 0), &rules(), None);
+        let mut budget =
+            Budget::new(at(2), Counts::default(), Some(before.ratios(20))).admitting(10);
+        assert_eq!(budget.look(at(40), answers(0, 100), &rules(), None), None);
+        let later = twice(answers(0, 100));
+        assert_eq!(budget.look(at(80), later, &rules(), None), None);
     }
 
     #[test]
@@ -410,7 +463,7 @@ mod tests {
         let mut before = Budget::new(at(0), Counts::default(), None);
         assert_eq!(before.look(at(1), answers(90, 0), &rules(), None), None);
         let later = |hits, errors| {
-            let mut budget = Budget::new(at(2), Counts::default(), Some((&before, 20)));
+            let mut budget = Budget::new(at(2), Counts::default(), Some(before.ratios(20)));
             let counts = answers(hits, errors);
             let first = budget.look(at(32), counts, &rules(), None);
             first.or_else(|| budget.look(at(62), twice(counts), &rules(), None))
@@ -455,7 +508,7 @@ mod tests {
     fn hits_are_not_judged_before_the_keys_can_be_known() {
         let mut before = Budget::new(at(0), Counts::default(), None);
         before.look(at(1), answers(90, 0), &rules(), None);
-        let mut budget = Budget::new(at(2), Counts::default(), Some((&before, 20)));
+        let mut budget = Budget::new(at(2), Counts::default(), Some(before.ratios(20)));
         assert_eq!(budget.look(at(10), answers(0, 0), &rules(), None), None);
         // What missed in the first window is forgotten with it.
         assert_eq!(budget.look(at(32), answers(0, 0), &rules(), None), None);

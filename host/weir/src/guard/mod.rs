@@ -142,7 +142,10 @@ impl Watched {
                 let budget = &self.live.get(name)?.budget;
                 budget.is_tested(rules).then_some(Step::Restore)
             }
-            (_, Some(quarantine)) if now >= quarantine.due && trial.is_none() => {
+            // One that is not called is in nobody's way, and a trial may take long.
+            (_, Some(quarantine))
+                if now >= quarantine.due && (trial.is_none() || entry.policy().admitted() == 0) =>
+            {
                 Some(Step::TryAgain)
             }
             _ => None,
@@ -168,7 +171,11 @@ fn follow(
     {
         return all.get_mut(name)?.budget.look(now, counts, rules, live);
     }
-    let before = known.map(|known| (&known.budget, rules.min_calls));
+    // Let in for another part of the calls, it is still compared with the one before.
+    let before = known.and_then(|known| match known.policy.0 == policy.serial() {
+        true => known.budget.before(),
+        false => Some(known.budget.ratios(rules.min_calls)),
+    });
     // What a new one did before it was first looked at counts too. One that comes back, or
     // is let in again, begins anew.
     let first = match seen.insert(policy.serial()) {
@@ -327,6 +334,7 @@ fn called(policy: &Policy) -> Counts {
         }
         if hook == Hook::OnRequest {
             (counts.decisions, counts.undecided) = (calls, failed);
+            counts.deciding = stats.total_time();
         }
     }
     let outcomes = policy.stats().outcomes();

@@ -89,6 +89,7 @@ impl Policies {
         let entry = self.entries.get_mut(name).context("no such policy")?;
         entry.admit(loader, name, &content)?;
         if let Some(known) = entry.known_as(&bytes) {
+            entry.wanted(&known);
             return Ok(known);
         }
         let (config, source) = (&entry.config, Source::Deployed);
@@ -188,12 +189,12 @@ impl Policies {
     pub(crate) fn take_back(&mut self, name: &str) -> Option<String> {
         let entry = self.entries.get_mut(name)?;
         entry.back()?;
-        // Not where `last-good` and the next rollback would find it, nor as the newest, which is
-        // tried where none is named.
-        if let Some(taken_back) = entry.previous.take() {
+        // Not where `last-good` and the next rollback would find it.
+        if let Some(mut taken_back) = entry.previous.take() {
             let version = taken_back.policy.version();
             entry.held.retain(|held| held.policy.version() != version);
             entry.let_go(HELD - 1);
+            taken_back.taken_back = true;
             entry.held.insert(0, taken_back);
         }
         Some(entry.current.policy.version().to_owned())
@@ -206,10 +207,11 @@ impl Policies {
         }
     }
 
-    /// Forgets that.
+    /// Forgets that, and has the version in force called again.
     pub(crate) fn release_quarantine(&mut self, name: &str) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.quarantine = None;
+            entry.current.policy.admit(100);
         }
     }
 
@@ -258,6 +260,16 @@ impl Entry {
             .is_some_and(|quarantine| quarantine.version == label)
     }
 
+    /// Somebody has sent a version again that is known: if it is held, it is the newest.
+    fn wanted(&mut self, version: &str) {
+        let mut held = self.held.iter();
+        if let Some(at) = held.position(|held| held.policy.version() == version) {
+            let mut newest = self.held.remove(at);
+            newest.taken_back = false;
+            self.held.push(newest);
+        }
+    }
+
     /// The version of this component, where it is in force, before or held.
     fn known_as(&self, bytes: &Bytes) -> Option<String> {
         let known = self.all().find(|version| version.bytes == bytes);
@@ -288,7 +300,7 @@ impl Entry {
         let Some(version) = version else {
             let mut newest = self.held.iter().rev();
             return newest
-                .find(|held| !self.is_quarantined(held))
+                .find(|held| !held.taken_back)
                 .ok_or_else(|| TrialError::Conflict(self.none_held()));
         };
         if self.current.policy.version() == version {
@@ -309,7 +321,7 @@ impl Entry {
     fn none_held(&self) -> String {
         match self.held.last() {
             Some(held) => format!(
-                "the only version held, {}, is in quarantine: name it to try it all the same",
+                "what is held was taken back: to try it all the same, name it, like {}",
                 held.policy.version()
             ),
             None => "no version is held: send one with weir deploy NAME FILE --shadow PERCENT, or \
