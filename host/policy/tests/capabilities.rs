@@ -148,3 +148,18 @@ async fn log_lines_are_cut_and_bounded() {
     assert_eq!(lines[0].1.len(), 4_096);
     assert_eq!(policy.stats().log_lines_dropped(), 100);
 }
+
+#[tokio::test]
+async fn a_call_that_used_a_capability_is_not_remembered() {
+    let (policy, _) = load(&CAPABILITIES, |s| s.grants = all_grants()).await;
+    for path in ["/cap/kv", "/cap/rate", "/cap/clock", "/cap/log"] {
+        let request = request(path, &[]);
+        // Two instances agree on what they read.
+        for _ in 0..3 {
+            assert!(policy.decide(&request, 7).await.is_ok(), "{path}");
+            assert_eq!(policy.recall(&request), None, "{path}");
+        }
+        assert!(ask(&policy, path).await.1.impure, "{path}");
+    }
+    assert!(policy.remembers(), "none of it is hidden state");
+}

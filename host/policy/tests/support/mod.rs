@@ -27,6 +27,8 @@ use weir_policy::{
 pub(crate) static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| build(&[]));
 /// The guest that imports all of them.
 pub(crate) static CAPABILITIES: LazyLock<Vec<u8>> = LazyLock::new(|| build(&["capabilities"]));
+/// The guest that asks WASI for the time and for randomness.
+pub(crate) static WASI: LazyLock<Vec<u8>> = LazyLock::new(|| build(&["wasi"]));
 
 /// Compiles the guest to a component. The feature set is part of the target directory,
 /// so that builds of several processes do not overwrite one another.

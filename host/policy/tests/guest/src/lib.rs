@@ -71,6 +71,8 @@ impl Guest for Policy {
             spin();
         }
         CONFIG.set(config);
+        #[cfg(feature = "wasi")]
+        wasi::configure();
         Ok(())
     }
 
@@ -213,6 +215,8 @@ impl Guest for Policy {
             }
             #[cfg(feature = "capabilities")]
             path if path.starts_with("/cap/") => capabilities::on_request(path),
+            #[cfg(feature = "wasi")]
+            path if path.starts_with("/wasi/") => pass(&wasi::asked(path)),
             _ => pass("other"),
         }
     }
@@ -254,6 +258,8 @@ impl Guest for Policy {
             "/empty-tag" => response.tag(""),
             #[cfg(feature = "capabilities")]
             "/cap/clock" => response.tag(&weir::policy::clock::now().to_string()),
+            #[cfg(feature = "wasi")]
+            path if path.starts_with("/wasi/") => response.tag(&wasi::asked(path)),
             _ => (),
         }
         Ok(())
@@ -330,5 +336,76 @@ mod capabilities {
             _ => "pure".to_owned(),
         };
         pass(&text.replace('"', "'"))
+    }
+}
+
+/// What a runtime of another language imports; the target has no WASI of its own.
+#[cfg(feature = "wasi")]
+mod wasi {
+    use std::cell::RefCell;
+
+    wit_bindgen::generate!({
+        world: "runtime",
+        generate_all,
+        inline: "
+            package test:wasi;
+            world runtime {
+                import wasi:clocks/wall-clock@0.2.0;
+                import wasi:clocks/monotonic-clock@0.2.0;
+                import wasi:random/random@0.2.0;
+                import wasi:random/insecure-seed@0.2.0;
+            }
+            package wasi:clocks@0.2.0 {
+                interface wall-clock {
+                    record datetime { seconds: u64, nanoseconds: u32 }
+                    now: func() -> datetime;
+                    resolution: func() -> datetime;
+                }
+                interface monotonic-clock {
+                    now: func() -> u64;
+                }
+            }
+            package wasi:random@0.2.0 {
+                interface random {
+                    get-random-bytes: func(len: u64) -> list<u8>;
+                    get-random-u64: func() -> u64;
+                }
+                interface insecure-seed {
+                    insecure-seed: func() -> tuple<u64, u64>;
+                }
+            }
+        ",
+    });
+
+    use self::wasi::clocks::{monotonic_clock, wall_clock};
+    use self::wasi::random::{insecure_seed, random};
+
+    thread_local! {
+        static START: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+
+    /// As a runtime seeds its hashes.
+    pub(crate) fn configure() {
+        let all = ["wall-clock", "monotonic-clock", "bytes", "number", "seed"];
+        START.set(all.map(|what| asked(&format!("/wasi/{what}"))).join(" "));
+    }
+
+    pub(crate) fn asked(path: &str) -> String {
+        match path {
+            "/wasi/start" => START.with_borrow(Clone::clone),
+            "/wasi/wall-clock" => {
+                let now = wall_clock::now();
+                format!("{}.{:09}", now.seconds, now.nanoseconds)
+            }
+            "/wasi/resolution" => wall_clock::resolution().nanoseconds.to_string(),
+            "/wasi/monotonic-clock" => monotonic_clock::now().to_string(),
+            "/wasi/bytes" => format!("{:x?}", random::get_random_bytes(6)),
+            "/wasi/number" => format!("{:x}", random::get_random_u64()),
+            "/wasi/seed" => {
+                let (one, other) = insecure_seed::insecure_seed();
+                format!("{one:x}.{other:x}")
+            }
+            _ => "nothing".to_owned(),
+        }
     }
 }
