@@ -240,6 +240,83 @@ fn a_full_tree_makes_room_for_what_comes_into_use_but_not_all_the_time() {
 }
 
 #[test]
+fn long_answers_fill_a_tree_by_their_bytes_and_drive_out_nothing_that_is_in_use() {
+    const LENGTH: usize = 4 * 1024;
+    let mut paths = Paths::new();
+    paths.ask("/wanted");
+    for round in 0..3 {
+        assert!(paths.ask("/wanted"), "in round {round}");
+        // Fewer than there are nodes, and twice as long as there is room for.
+        let all = (0..2 * tree::MAX_BYTES / LENGTH).map(|n| format!("/{round}/{n:0>LENGTH$}"));
+        let all: Vec<String> = all.collect();
+        for path in &all {
+            let reads = played(&head(path, &[]), &[ReadInput::Path]);
+            for by in [1, 2] {
+                paths.memo.add(&reads, &pass("x"), by, paths.now);
+            }
+        }
+        let size = paths.memo.writer.lock().size;
+        assert!(size.bytes <= tree::MAX_BYTES, "{size:?}");
+        assert!(size.nodes < tree::MAX_NODES / 2, "{size:?}");
+        let tree = paths.memo.tree.load();
+        let kept = all
+            .iter()
+            .filter(|path| tree.find(&head(path, &[]), |_| ()).is_some());
+        let kept = kept.count() * LENGTH;
+        assert!(
+            (tree::MAX_BYTES / 2..=tree::MAX_BYTES).contains(&kept),
+            "{kept} bytes are held"
+        );
+        paths.now += SWEEP_EVERY;
+    }
+    assert!(paths.ask("/wanted"));
+    assert!(!paths.ask("/new"));
+    assert!(paths.ask("/new"), "it was swept");
+    assert!(paths.ask("/wanted"));
+}
+
+#[test]
+fn the_bytes_of_decisions_count_as_those_of_answers_do() {
+    let memo = Memo::default();
+    let long = pass(&"x".repeat(tree::MAX_DECISION));
+    for n in 0..2 * tree::MAX_BYTES / tree::MAX_DECISION {
+        let reads = played(&head(&format!("/{n}"), &[]), &[ReadInput::Path]);
+        memo.learn(&reads, &long, 1);
+    }
+    let size = memo.writer.lock().size;
+    assert!(size.bytes <= tree::MAX_BYTES, "{size:?}");
+    // A branch for the path, and a leaf for each.
+    let most = tree::MAX_BYTES / tree::MAX_DECISION + 1;
+    assert!((most / 2..=most).contains(&size.nodes), "{size:?}");
+}
+
+#[test]
+fn a_decision_that_is_too_large_is_not_remembered_and_drives_nothing_out() {
+    let mut paths = Paths::new();
+    paths.ask("/unasked");
+    paths.now += SWEEP_EVERY;
+    for (length, remembered) in [
+        (tree::MAX_DECISION, true),
+        (tree::MAX_DECISION + 1, false),
+        (2 * tree::MAX_BYTES, false),
+    ] {
+        let request = head(&format!("/{length}"), &[]);
+        let reads = played(&request, &[ReadInput::Path]);
+        let decision = pass(&"x".repeat(length));
+        for by in [1, 2] {
+            paths.memo.add(&reads, &decision, by, paths.now);
+        }
+        let recalled = paths.memo.recall(&request);
+        assert_eq!(
+            recalled == Recall::Known(decision),
+            remembered,
+            "{length} bytes"
+        );
+    }
+    assert!(paths.ask("/unasked"), "there was no need of a sweep");
+}
+
+#[test]
 fn a_sweep_counts_what_it_keeps() {
     let paths = Paths::new();
     let kept = Paths::new();

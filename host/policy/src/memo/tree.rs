@@ -15,9 +15,9 @@ use crate::request::RequestHead;
 /// The most nodes of a tree.
 pub(super) const MAX_NODES: usize = 8_192;
 /// The most bytes of questions, answers and decisions of a tree.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The largest decision that is remembered, in bytes.
-const MAX_DECISION: usize = 16 * 1024;
+pub(super) const MAX_DECISION: usize = 16 * 1024;
 
 /// All that is remembered.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Tree {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) nodes: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Debug)]
