@@ -56,6 +56,8 @@ pub(crate) fn on_request(
             lookup.tag(vec![Part::text("test")]);
             found(lookup)
         }
+        Misdeed::Answers => respond(200, |reply| reply.body(b"one")),
+        Misdeed::AnswersOtherwise => respond(200, |reply| reply.body(b"two")),
         Misdeed::TrapOnRequest => trap(),
         Misdeed::ErrorOnRequest => Err("misbehaving: no decision".to_owned()),
         Misdeed::EndlessLoop => endless_loop(),

@@ -61,6 +61,10 @@ pub(crate) enum Misdeed {
     /// The query is not in the key. Also stores for 7 s, with a tag more, and maps events to
     /// a tag more: it differs from a good one in all hooks.
     ForgetsQuery,
+    /// Answers by itself.
+    Answers,
+    /// The same, with another body of the same length.
+    AnswersOtherwise,
     /// `unreachable` in configure.
     TrapInConfigure,
     /// An error from configure.
