@@ -761,3 +761,53 @@ async fn a_canary_is_judged_by_what_came_of_its_own_decisions() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_calls_take_too_long_on_average_is_taken_back() {
+    let origin = origin().await;
+    // It fails too, which is allowed here.
+    let more = "cpu_limit = \"200ms\"\n\
+        guard = { min_calls = 10, failures = 100, cpu = \"100ms\" }\n";
+    let node = node_with(&origin, &guests().misbehaving(), more).await;
+    let live = node.admin().version("p").await;
+    let loops = version("endless-loop");
+    let answer = node.admin().put_policy("p", loops).await.json();
+    let slow = answer["version"].as_str().expect("a version");
+    until("the version before to be in force again", async || {
+        assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
+        (node.admin().version("p").await == live).then_some(())
+    })
+    .await;
+    let last = audited(&node).await.pop();
+    assert_eq!(
+        last,
+        Some(["quarantined", "cpu", slow].map(str::to_owned)),
+        "{}",
+        node.admin().policy("p").await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_with_fewer_hits_than_the_version_in_force_ends() {
+    let origin = origin().await;
+    // Nothing of the canary's is stored, since it fails after the response: allowed here.
+    let guard = "guard = { min_calls = 5, failures = 100, window = \"1s\", hit_ratio = 20 }\n";
+    let node = node_with(&origin, &guests().misbehaving(), guard).await;
+    let tried = hold(&node, version("error-on-response")).await;
+    node.until_hit("/theirs").await;
+    post(&node, "canary", json!({"percent": 50})).await;
+    let ended = ["trial-ended", "hit_ratio", &*tried].map(str::to_owned);
+    until("the canary to end", async || {
+        for client in 1..=40 {
+            let answer = get_from(&node, client, "/theirs").await;
+            let status = answer.headers()["cache-status"].as_bytes();
+            // Both have the same keys.
+            if String::from_utf8_lossy(status).contains(&tried) {
+                get_from(&node, client, "/its").await;
+                get_from(&node, client, "/its").await;
+            }
+        }
+        audited(&node).await.contains(&ended).then_some(())
+    })
+    .await;
+}
