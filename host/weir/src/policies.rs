@@ -88,6 +88,8 @@ pub(crate) struct Entry {
     /// What was last read from the file and could not be loaded.
     failed: Option<Bytes>,
     pub(crate) last_error: Option<String>,
+    /// Whether that is of the file, and so is over once the file is good.
+    file_error: bool,
     /// What the fleet was told last, or this node alone.
     standing: Option<Standing>,
     /// The release that could not be followed, until another one is.
@@ -305,6 +307,7 @@ impl Policies {
         let entered = entry.enter(loader, name, content, contents).await;
         if let Err(error) = &entered {
             entry.last_error = Some(format!("{error:#}"));
+            entry.file_error = false;
         }
         entered.map(drop)
     }
@@ -361,6 +364,7 @@ impl Entry {
             file,
             failed: None,
             last_error: None,
+            file_error: false,
             standing: None,
             refused: None,
         }
@@ -449,7 +453,11 @@ async fn configure_one(
             true
         }
         Ok(None) => {
-            entry.last_error = None;
+            // Files are looked at whenever one of their folder changes, and at the start: that
+            // says nothing of what else went wrong.
+            if entry.file_error || retry {
+                entry.last_error = None;
+            }
             entry.failed = None;
             false
         }
@@ -461,6 +469,7 @@ async fn configure_one(
                 return Ok((entry, reloaded_as_before(name, known)));
             }
             entry.last_error = error;
+            entry.file_error = true;
             false
         }
     };

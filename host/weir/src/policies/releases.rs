@@ -174,6 +174,7 @@ impl Policies {
     pub(crate) fn refuse(&mut self, name: &str, refused: Refused) {
         if let Some(entry) = self.entries.get_mut(name) {
             entry.last_error = Some(refused.why.clone());
+            entry.file_error = false;
             entry.refused = Some(refused);
         }
     }
