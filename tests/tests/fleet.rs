@@ -329,6 +329,71 @@ async fn with_trusted_keys_nothing_unsigned_is_taken_from_anybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_trusted_keys_nothing_unsigned_is_resumed_from_the_nodes_own_directory() {
+    let origin = origin().await;
+    let scratch = weir_tests::Scratch::new();
+    let (private, public) = keys(scratch.path(), "operator");
+    // Whoever can write to the directory could have put it there.
+    let mut node = config(&origin, "").data_dir().start().await;
+    let of_file = json!(node.admin().version("p").await);
+    let unsigned = deploy(&node, version("two")).await["version"].clone();
+    node.restart().await;
+    assert_eq!(decided_by(&node, "/a").await, unsigned);
+
+    let trusting = format!("[deploy]\ntrusted_keys = [\"{public}\"]\n");
+    node.rewrite(|config| format!("{config}{trusting}"));
+    node.restart().await;
+    assert_eq!(decided_by(&node, "/a").await, of_file);
+    let policy = node.admin().policy("p").await;
+    assert_eq!(policy["source"], "file", "{policy}");
+    let error = policy["last_error"].as_str().unwrap_or_default();
+    assert!(error.contains("is not signed"), "{policy}");
+
+    let file = scratch.path().join("three.wasm");
+    std::fs::write(&file, version("three")).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let (ok, said) = weir(&node, &["deploy", "p", file, "--key", &private]).await;
+    assert!(ok, "{said}");
+    let signed = json!(node.admin().version("p").await);
+    node.restart().await;
+    assert_eq!(decided_by(&node, "/a").await, signed);
+    assert_eq!(node.admin().policy("p").await["last_error"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_trusted_keys_no_rollback_brings_an_unsigned_version_back_after_a_restart() {
+    let origin = origin().await;
+    let scratch = weir_tests::Scratch::new();
+    let (private, public) = keys(scratch.path(), "operator");
+    let mut node = config(&origin, "").data_dir().start().await;
+    let unsigned = deploy(&node, version("two")).await["version"].clone();
+    let file = scratch.path().join("three.wasm");
+    std::fs::write(&file, version("three")).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let (ok, said) = weir(&node, &["deploy", "p", file, "--key", &private]).await;
+    assert!(ok, "{said}");
+    let signed = json!(node.admin().version("p").await);
+    node.restart().await;
+    assert_eq!(node.admin().policy("p").await["previous"], unsigned);
+
+    let trusting = format!("[deploy]\ntrusted_keys = [\"{public}\"]\n");
+    node.rewrite(|config| format!("{config}{trusting}"));
+    node.restart().await;
+    let policy = node.admin().policy("p").await;
+    assert_eq!(
+        (&policy["version"], &policy["previous"]),
+        (&signed, &Value::Null),
+        "{policy}"
+    );
+    let answer = node.admin().post("/v1/policies/p/rollback", "{}").await;
+    let told = (answer.status.as_u16(), answer.text());
+    assert!(
+        told.0 == 400 && told.1.contains("is not signed"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_cannot_follow_is_seen_and_all_are_rolled_back_together() {
     let (origin, redis) = (origin().await, RedisServer::start().await);
     let capable = config(
