@@ -473,8 +473,9 @@ async fn a_decision_is_remembered_whatever_the_inputs_that_are_only_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_reading() {
     let origin = Origin::with(Reply::page).await;
-    let explained = async |misdeed: &str| {
-        let more = format!("config = {{ misbehave = \"{misdeed}\", namespace = \"site\" }}\n");
+    let explained = async |misdeed: &str, more: &str| {
+        let more =
+            format!("config = {{ misbehave = \"{misdeed}\", namespace = \"site\" }}\n{more}");
         let node = Config::policy(&origin.url(), &guests().misbehaving(), &more)
             .start()
             .await;
@@ -482,7 +483,7 @@ async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_r
         let answer = node.admin().get(&url).await.json();
         answer["cost"].clone()
     };
-    let good = explained("nothing").await;
+    let good = explained("nothing", "").await;
     assert_eq!(
         (&good["remembered"], &good["notes"]),
         (&json!(true), &json!([])),
@@ -502,12 +503,17 @@ async fn an_explanation_says_what_a_decision_costs_and_what_to_name_instead_of_r
     );
     assert_eq!(asked["failures"], json!({}));
     assert!(good["memory_bytes"].as_u64() > Some(0), "{good}");
-    let reads_the_path = explained("state-between-calls").await;
+    let reads_the_path = explained("state-between-calls", "").await;
     let note = reads_the_path["notes"][0].as_str().expect("a note");
     assert!(
         note.starts_with("the path is read") && note.contains("path()"),
         "{note}"
     );
+    let off = explained("nothing", "memo = false\n").await;
+    let notes = off["notes"].as_array().expect("notes");
+    assert!(off["remembered"] == false && notes.len() == 1, "{off}");
+    let note = notes[0].as_str().expect("a note");
+    assert!(note.contains("`memo` is false"), "{note}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
