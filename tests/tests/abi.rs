@@ -96,3 +96,38 @@ fn the_contract_of_each_version_stays_as_it_was_released() {
         );
     }
 }
+
+/// What is in a folder under `tests/data/abi`, or there itself.
+fn listed(folder: &str) -> Vec<String> {
+    let folder = workspace().join("tests/data/abi").join(folder);
+    let entries = folder.read_dir().expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .map(|name| name.into_string().expect("UTF-8"))
+        .collect()
+}
+
+#[test]
+fn every_contract_that_is_kept_is_tested_and_so_is_every_component() {
+    let tests = include_str!("abi.rs");
+    let versions = listed("").into_iter().filter(|name| name != "README.md");
+    let versions: Vec<String> = versions.collect();
+    assert!(versions.len() >= 2, "{versions:?}");
+    for version in versions {
+        let compared = format!("(\"{version}\", \"wit/");
+        assert!(
+            tests.contains(&compared),
+            "no test holds {version} as it is"
+        );
+        let files = listed(&version);
+        let components = files
+            .iter()
+            .filter_map(|file| file.strip_suffix(".wasm.zst"));
+        let components: Vec<&str> = components.collect();
+        assert!(!components.is_empty(), "no component of {version} is kept");
+        for name in components {
+            let run = format!("component(\"{version}/{name}\")");
+            assert!(tests.contains(&run), "no test runs {version}/{name}");
+        }
+    }
+}
