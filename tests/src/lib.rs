@@ -36,6 +36,7 @@ pub mod scratch;
 pub mod smuggling;
 pub mod tls;
 pub mod transcript;
+pub mod versions;
 pub mod weir;
 
 pub use admin::Admin;

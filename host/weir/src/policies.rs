@@ -455,10 +455,13 @@ async fn configure_one(
         Ok(None) => {
             // Files are looked at whenever one of their folder changes, and at the start: that
             // says nothing of what else went wrong.
-            if entry.file_error || retry {
-                entry.last_error = None;
-            }
             entry.failed = None;
+            if !entry.file_error && !retry {
+                // It was told and written down then.
+                let reloaded = reloaded_as_before(name, &entry);
+                return Ok((entry, reloaded));
+            }
+            entry.last_error = None;
             false
         }
         // A version that was loaded with other namespaces or grants may not go on.
