@@ -7,9 +7,9 @@
 )]
 
 use reqwest::Method;
-use serde_json::{Value, json};
-use weir_tests::component::with_misdeed;
+use serde_json::json;
 use weir_tests::origin::page_text;
+use weir_tests::versions::{trial, version};
 use weir_tests::{Config, Origin, Reply, Weir, guests, until};
 
 /// A node whose policy `p` keys on path and query, in a namespace of its own or in that of
@@ -29,15 +29,6 @@ async fn shadow(node: &Weir, component: Vec<u8>, percent: u8) {
     let body = json!({ "percent": percent }).to_string();
     let begun = node.admin().post("/v1/policies/p/shadow", body).await;
     assert_eq!(begun.status, 200, "{}", begun.text());
-}
-
-fn version(misdeed: &str) -> Vec<u8> {
-    let good = std::fs::read(guests().misbehaving()).expect("the component");
-    with_misdeed(&good, misdeed)
-}
-
-async fn trial(node: &Weir) -> Value {
-    node.admin().policy("p").await["trial"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
