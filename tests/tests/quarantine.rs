@@ -293,7 +293,7 @@ async fn what_is_remembered_does_not_speak_for_what_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_ends_a_quarantine_and_has_the_policy_called_again() {
+async fn a_rollback_or_a_deploy_ends_a_quarantine_and_has_the_policy_called_again() {
     let origin = origin().await;
     let files = Scratch::new();
     let component = files.write("p.wasm", version("trap-on-request"));
@@ -320,9 +320,15 @@ async fn a_rollback_ends_a_quarantine_and_has_the_policy_called_again() {
     called("/good/a").await;
 
     suspended().await;
+    let again = version("trap-on-request");
+    let again = node.admin().put_policy("p", again).await;
+    assert_eq!(again.json()["version"], json!(first), "the same again");
+    called("/good/b").await;
+
+    suspended().await;
     post(&node, "promote", json!({"version": second})).await;
     post(&node, "rollback", json!({})).await;
-    called("/good/b").await;
+    called("/good/c").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -468,7 +468,8 @@ async fn configure_one(
         Err(error) if !same_settings => return Err(error),
         Err(error) => {
             let error = Some(format!("{error:#}"));
-            if !retry && known.last_error == error {
+            let is_told = known.file_error && known.failed == entry.failed;
+            if !retry && is_told && known.last_error == error {
                 return Ok((entry, reloaded_as_before(name, known)));
             }
             entry.last_error = error;

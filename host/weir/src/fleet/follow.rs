@@ -309,12 +309,8 @@ impl Follower {
         };
         let (loader, told) = (app.loader(), standing.clone());
         let followed = state.policies.follow(loader, name, told, &contents).await;
-        let installed = followed.and_then(|changed| {
-            if changed.is_some() {
-                app.install(&state)?;
-            }
-            Ok(changed)
-        });
+        // Where the version stays, a trial may have ended.
+        let installed = followed.and_then(|changed| app.install(&state).map(|_| changed));
         match installed {
             Ok(changed) => {
                 if let Some((to, from)) = changed {

@@ -77,7 +77,7 @@ pub(super) struct Broken {
 }
 
 /// The shares of hits and of 5xx in percent, where there are enough to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ratios {
     hits: Option<u64>,
     errors: Option<u64>,
@@ -129,7 +129,9 @@ impl Budget {
         let (seen, least) = (self.seen(), rules.min_calls);
         let all = seen.asked.saturating_add(seen.spared);
         let few = seen.spared.saturating_mul(100) <= rules.failures.saturating_mul(all);
-        seen.decisions >= least || (few && seen.asked >= least)
+        // What they take is known of calls alone.
+        let timed = rules.cpu.is_none() || seen.calls >= least;
+        seen.decisions >= least || (few && timed && seen.asked >= least)
     }
 
     /// A sum of which so much belongs to calls of `on-request`, as if all of these had been made,
@@ -361,14 +363,14 @@ mod tests {
 
     #[test]
     fn one_that_is_tried_again_is_judged_by_its_calls_and_not_by_what_is_remembered() {
-        let rules = rules();
-        let look = |counts: Counts| {
+        let look_by = |rules: Guard, counts: Counts| {
             let mut budget = Budget::new(at(0), Counts::default(), None).admitting(10);
             // Long after the window: few calls are made.
             budget.look(at(1), Counts::default(), &rules, None);
             let broken = budget.look(at(500), counts, &rules, None);
             (broken.is_some(), budget.is_tested(&rules))
         };
+        let look = |counts| look_by(rules(), counts);
         let nothing = (0, 0);
         assert_eq!(look(tried((19, 19), 0, nothing)), (false, false));
         // As if all calls were made: 60 of 200 failed, and all the others were remembered.
@@ -385,9 +387,23 @@ mod tests {
             spared,
             ..tried(nothing, 90, nothing)
         };
-        assert_eq!(look(waiting(10)), (false, true));
-        assert_eq!(look(waiting(11)), (false, false));
-        assert_eq!(look(tried(nothing, 19, nothing)), (false, false));
+        assert_eq!(
+            look(waiting(10)),
+            (false, false),
+            "no time of a call is known"
+        );
+        let untimed = |counts| {
+            look_by(
+                Guard {
+                    cpu: None,
+                    ..rules()
+                },
+                counts,
+            )
+        };
+        assert_eq!(untimed(waiting(10)), (false, true));
+        assert_eq!(untimed(waiting(11)), (false, false));
+        assert_eq!(untimed(tried(nothing, 19, nothing)), (false, false));
     }
 
     #[test]

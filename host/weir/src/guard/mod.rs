@@ -98,10 +98,12 @@ impl Watched {
             self.tried.remove(name);
         }
         if let Some(trial) = trial {
-            let live = self
-                .live
-                .get(name)
-                .map(|live| live.budget.ratios(rules.min_calls));
+            // One that is not called says nothing of what is usual.
+            let live = match (self.live.get(name), entry.policy().admitted()) {
+                (Some(live), 100) => live.budget.ratios(rules.min_calls),
+                _ => Ratios::default(),
+            };
+            let live = Some(live);
             let broken = follow(
                 &mut self.tried,
                 &mut self.seen,
@@ -171,14 +173,17 @@ fn follow(
     {
         return all.get_mut(name)?.budget.look(now, counts, rules, live);
     }
-    // Let in for another part of the calls, it is still compared with the one before.
-    let before = known.and_then(|known| match known.policy.0 == policy.serial() {
-        true => known.budget.before(),
-        false => Some(known.budget.ratios(rules.min_calls)),
+    let is_new = seen.insert(policy.serial());
+    let before = known.and_then(|known| match known.policy {
+        // Let in for another part of the calls, it is still compared with the one before.
+        (serial, _) if serial == policy.serial() => known.budget.before(),
+        // One that comes back does so because the other was not good enough.
+        (_, 100) if is_new => Some(known.budget.ratios(rules.min_calls)),
+        _ => None,
     });
     // What a new one did before it was first looked at counts too. One that comes back, or
     // is let in again, begins anew.
-    let first = match seen.insert(policy.serial()) {
+    let first = match is_new {
         true => Counts::default(),
         false => counts,
     };
@@ -238,6 +243,15 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
         }
         Step::Suspend(broken) => {
             entry.policy().admit(0);
+            let trial = entry.trial().map(|trial| trial.policy.version());
+            // It could not be told any more from one that somebody began.
+            let is_retry = known
+                .as_ref()
+                .is_some_and(|known| trial == Some(&*known.version));
+            if is_retry && let Some(ended) = state.policies.roll_back(name) {
+                let why = Some("the version in force is in quarantine itself".to_owned());
+                app.rolled_back(name, ended, "retry", why);
+            }
             state
                 .policies
                 .quarantine(name, quarantine(&version, &broken));
@@ -256,7 +270,9 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
                 None,
                 Some(broken.text),
             );
-            return;
+            if !is_retry {
+                return;
+            }
         }
         Step::Restore if entry.policy().admitted() < 100 => {
             entry.policy().admit(100);

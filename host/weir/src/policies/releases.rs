@@ -302,6 +302,7 @@ impl Entry {
         if self.current.hash() == content.hash {
             self.current.source = Source::Deployed;
             self.current.signed(content);
+            self.settle();
             return Ok(false);
         }
         let before = self.previous.as_ref();

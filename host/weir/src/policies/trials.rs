@@ -244,6 +244,16 @@ impl Entry {
         Some(RolledBack::To { version, from })
     }
 
+    /// Somebody wants the version in force: what became of one that misbehaved is over.
+    pub(super) fn settle(&mut self) {
+        let quarantine = self.quarantine.take();
+        self.current.policy.admit(100);
+        let retried = quarantine.zip(self.trial.as_ref());
+        if retried.is_some_and(|(one, trial)| one.version == trial.policy.version()) {
+            self.trial = None;
+        }
+    }
+
     /// Holds no more than the newest versions, and the one in quarantine, which is tried again.
     fn let_go(&mut self, most: usize) {
         while self.held.len() > most {
