@@ -45,11 +45,11 @@ pub trait Control: Send + Sync {
     /// As [`Control::put_policy`].
     async fn hold_policy(&self, name: &str, component: Upload) -> Result<Deployed, ControlError>;
 
-    /// Tries a held version on live requests; a trial under way ends.
+    /// Tries a version that is held, or the one before, on live requests; a trial under way ends.
     ///
     /// # Errors
     /// `NotFound` for a name or version that is not there, `Conflict` when it is in force or
-    /// none is held.
+    /// none is held, `BadRequest` when it does not load.
     async fn try_policy(&self, name: &str, request: TrialRequest) -> Result<Trial, ControlError>;
 
     /// Puts a version in force: the named one, else the one on trial.
@@ -222,11 +222,11 @@ pub struct PolicyInfo {
     pub grants: Vec<String>,
     /// Instances alive now.
     pub instances: u64,
-    /// Calls of its hooks since the node started.
+    /// Calls of its hooks since the version in force was loaded.
     pub calls: u64,
-    /// Calls that failed (trap, limit, refusal) since the node started.
+    /// Those that failed (trap, limit, refusal).
     pub failures: u64,
-    /// The last failed call or failed load, for a person.
+    /// The last load or release that failed, for a person.
     pub last_error: Option<String>,
     /// The version that a rollback brings back.
     #[serde(default)]
@@ -257,7 +257,8 @@ pub struct VersionInfo {
     /// `active`, `previous`, `held`, or `shadow` or `canary`: a version on trial may be in
     /// the list twice.
     pub role: String,
-    /// When it was loaded, or, of the version in force, came into force: RFC 3339, in UTC.
+    /// When it was loaded; of the version in force when it came into force, of one on trial
+    /// when that began: RFC 3339, in UTC.
     pub since: String,
     /// Its semantic version, if the component has one.
     pub semver: Option<String>,
@@ -302,7 +303,8 @@ pub struct HookCost {
 /// A version that was taken back by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
-    /// The version; the one in force where there is none before it, which is not called then.
+    /// The version; the one in force where there is none before it, whose `on-request` is not
+    /// called then.
     pub version: String,
     /// What it did, for a person.
     pub why: String,
@@ -489,11 +491,12 @@ pub struct AuditEntry {
     /// `rolled-back`, `trial-ended`, `followed`, `quarantined`, `retried`, `restored` or
     /// `refused`.
     pub action: String,
-    /// Who did it: `file`, `start`, `admin`, `fleet`, or the rule that did.
+    /// Who did it: `file`, `start`, `admin`, `fleet`, `retry`, or the rule that did.
     pub by: String,
-    /// The version that it is about.
+    /// The version that it is about; where one was refused, the one that stays if not the fleet
+    /// named it.
     pub version: String,
-    /// The version in whose place it came.
+    /// The version in whose place it came; of `quarantined` the one that is in force instead.
     pub from: Option<String>,
     /// More, for a person.
     pub detail: Option<String>,

@@ -43,7 +43,7 @@ pub(crate) struct Change<'a> {
     pub(crate) policy: &'a str,
     /// What was done: `loaded`, `deployed`, `shadow`…
     pub(crate) action: &'static str,
-    /// Who did it: `file`, `admin`, or the `rule` that did.
+    /// Who did it: `file`, `start`, `admin`, `fleet`, `retry`, or the rule that did.
     pub(crate) by: &'static str,
     /// The version that it is about.
     pub(crate) version: &'a str,

@@ -72,8 +72,8 @@ pub(crate) struct Entry {
     /// When it came into force.
     since: SystemTime,
     previous: Option<Version>,
-    /// Versions that were loaded and never put in force, the newest last. They are
-    /// watched: what they do changes nothing.
+    /// Versions that wait to be tried, the newest last, and before them those that were taken
+    /// back. They are watched: what they do changes nothing.
     held: Vec<Version>,
     /// One of them that is tried, or the version before.
     trial: Option<Arc<Trial>>,

@@ -45,8 +45,8 @@ pub(super) fn cost(policy: &Policy, reads: &Reads, took: Duration) -> Cost {
     let mut notes = Vec::new();
     if reads.impure {
         notes.push(
-            "not remembered: the call used kv, rate-limit, log or clock, so every request calls \
-             the policy"
+            "not remembered: the call used kv, rate-limit, log, clock, or of WASI time or random \
+             numbers, or read more than is kept, so every request calls the policy"
                 .to_owned(),
         );
     } else if !policy.may_remember() {

@@ -37,7 +37,7 @@ pub(crate) struct TrialArgs {
     name: String,
     #[command(flatten)]
     how: TryArgs,
-    /// The version to try; the newest that the node holds when absent
+    /// The version to try; when absent the newest that the node holds and did not take back
     #[arg(long)]
     version: Option<String>,
     #[command(flatten)]

@@ -357,7 +357,8 @@ table! {
 
 table! {
     /// Bounds that a version of a policy must keep. One that does not is taken back: a canary ends, the version in
-    /// force makes way for the one before, and where there is none it is not called (`on_policy_error` decides).
+    /// force makes way for the one before, and where there is none `on_request` is not called (`on_policy_error`
+    /// decides).
     "[policies.NAME.guard]" Guard {
         /// Percent of its calls that may fail within `window`; decisions that were remembered count as good ones.
         failures: u64, = 10, in 1..=100;
@@ -372,7 +373,7 @@ table! {
         /// Percentage points that the share of 5xx answers to what it decided may be above that of the version before, for a canary above that of the version in force.
         origin_errors: u64, absent "any", in 1..=100;
         /// After this time it is tried again, on 10 % of the clients or calls; each time in a row that fails, twice
-        /// as long, at most an hour.
+        /// as long, up to an hour.
         retry_after: Duration, = "5m", in "1s"..="1d";
     }
 }

@@ -202,7 +202,9 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
     let quarantine = |version: &str, why: &Broken| {
         // Each time in a row twice as long.
         let last = known.as_ref().filter(|known| known.version == version);
-        let wait = last.map_or(rules.retry_after, |last| (last.wait * 2).min(LONGEST_WAIT));
+        let wait = last.map_or(rules.retry_after, |last| {
+            (last.wait * 2).min(LONGEST_WAIT.max(rules.retry_after))
+        });
         Quarantine {
             version: version.to_owned(),
             why: why.text.clone(),
