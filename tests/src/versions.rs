@@ -33,7 +33,16 @@ pub fn version(misdeed: &str) -> Vec<u8> {
 
 /// Sends a version to be held; its name.
 pub async fn hold(node: &Weir, component: Vec<u8>) -> String {
-    let answer = node.admin().put_policy("p?activate=false", component).await;
+    sent(node, "p?activate=false", component).await
+}
+
+/// Sends a version to be in force; its name.
+pub async fn deploy(node: &Weir, component: Vec<u8>) -> String {
+    sent(node, "p", component).await
+}
+
+async fn sent(node: &Weir, policy: &str, component: Vec<u8>) -> String {
+    let answer = node.admin().put_policy(policy, component).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["version"]
         .as_str()

@@ -251,6 +251,15 @@ async fn weir(node: &Weir, words: &[&str]) -> (bool, String) {
     (run.code == Some(0), run.all())
 }
 
+/// Has the command line sign a version and deploy it; what it says.
+async fn deploy_signed(node: &Weir, mark: &str, key: &str) -> String {
+    let file = node.scratch().write("signed.wasm", version(mark));
+    let file = file.to_str().expect("UTF-8");
+    let (ok, said) = weir(node, &["deploy", "p", file, "--key", key]).await;
+    assert!(ok, "{said}");
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_trusted_keys_nothing_unsigned_is_taken_from_anybody() {
     let (origin, redis) = (origin().await, RedisServer::start().await);
@@ -318,11 +327,8 @@ async fn with_trusted_keys_nothing_unsigned_is_taken_from_anybody() {
         one.output().contains("policy loaded").then_some(())
     })
     .await;
-    let third = scratch.path().join("three.wasm");
-    std::fs::write(&third, version("three")).expect("a file");
-    let third = third.to_str().expect("UTF-8");
-    let (ok, said) = weir(&one, &["deploy", "p", third, "--key", &private]).await;
-    assert!(ok && said.contains("on all 3 nodes"), "{said}");
+    let said = deploy_signed(&one, "three", &private).await;
+    assert!(said.contains("on all 3 nodes"), "{said}");
     let (ok, said) = weir(&one, &["rollback", "p"]).await;
     assert!(ok && said.contains("on all 3 nodes"), "{said}");
     assert_eq!(json!(two.admin().version("p").await), second);
@@ -349,11 +355,7 @@ async fn with_trusted_keys_nothing_unsigned_is_resumed_from_the_nodes_own_direct
     let error = policy["last_error"].as_str().unwrap_or_default();
     assert!(error.contains("is not signed"), "{policy}");
 
-    let file = scratch.path().join("three.wasm");
-    std::fs::write(&file, version("three")).expect("a file");
-    let file = file.to_str().expect("UTF-8");
-    let (ok, said) = weir(&node, &["deploy", "p", file, "--key", &private]).await;
-    assert!(ok, "{said}");
+    deploy_signed(&node, "three", &private).await;
     let signed = json!(node.admin().version("p").await);
     node.restart().await;
     assert_eq!(decided_by(&node, "/a").await, signed);
@@ -367,11 +369,7 @@ async fn with_trusted_keys_no_rollback_brings_an_unsigned_version_back_after_a_r
     let (private, public) = keys(scratch.path(), "operator");
     let mut node = config(&origin, "").data_dir().start().await;
     let unsigned = deploy(&node, version("two")).await["version"].clone();
-    let file = scratch.path().join("three.wasm");
-    std::fs::write(&file, version("three")).expect("a file");
-    let file = file.to_str().expect("UTF-8");
-    let (ok, said) = weir(&node, &["deploy", "p", file, "--key", &private]).await;
-    assert!(ok, "{said}");
+    deploy_signed(&node, "three", &private).await;
     let signed = json!(node.admin().version("p").await);
     node.restart().await;
     assert_eq!(node.admin().policy("p").await["previous"], unsigned);

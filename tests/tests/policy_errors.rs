@@ -7,8 +7,8 @@
 )]
 
 use reqwest::Method;
-use weir_tests::component::with_misdeed;
 use weir_tests::origin::page_text;
+use weir_tests::versions::{deploy, version};
 use weir_tests::{Config, Origin, Reply, Weir, guests, until};
 
 /// A node whose policy `p` may use the namespaces of `plugins/misbehaving` and of
@@ -44,17 +44,6 @@ policy = "other"
     .await
 }
 
-/// Puts another version in force.
-async fn put(node: &Weir, component: Vec<u8>) {
-    let answer = node.admin().put_policy("p", component).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-}
-
-fn version(misdeed: &str) -> Vec<u8> {
-    let good = std::fs::read(guests().misbehaving()).expect("the component");
-    with_misdeed(&good, misdeed)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_policy_stored_and_what_is_stored_without_it_are_two_objects() {
     let origin = Origin::with(|call| Reply::page(call).cache("max-age=600")).await;
@@ -63,14 +52,14 @@ async fn what_a_policy_stored_and_what_is_stored_without_it_are_two_objects() {
     assert_eq!(node.until_hit("/a").await.text(), page_text("/a", 1));
     origin.bump("/a");
 
-    put(&node, version("trap-on-request")).await;
+    deploy(&node, version("trap-on-request")).await;
     let first = node.get("/a").await;
     assert!(!first.is_hit(), "{:?}", first.cache());
     assert_eq!(node.until_hit("/a").await.text(), page_text("/a", 2));
     assert_eq!(node.until_hit("/b").await.text(), page_text("/b", 1));
     origin.bump("/b");
 
-    put(&node, version("nothing")).await;
+    deploy(&node, version("nothing")).await;
     let own = node.get("/a").await;
     assert!(own.is_hit(), "{:?}", own.cache());
     assert_eq!(own.text(), page_text("/a", 1), "not the policy's own");
@@ -103,22 +92,22 @@ async fn a_policy_that_fails_after_a_change_has_all_confirmed_that_it_may_have_m
     // namespace without a tag, and one with nothing but the URL.
     node.until_hit("/other/a").await;
     let probe = std::fs::read(guests().probe()).expect("the component");
-    put(&node, probe.clone()).await;
+    deploy(&node, probe.clone()).await;
     node.until_hit("/probed").await;
-    put(&node, version("trap-on-request")).await;
+    deploy(&node, version("trap-on-request")).await;
     node.until_hit("/changed").await;
     node.until_hit("/unrelated").await;
 
-    put(&node, version("trap-on-response")).await;
+    deploy(&node, version("trap-on-response")).await;
     for method in [Method::PUT, Method::POST] {
         let answer = node.send(method, "/changed", &[], "new").await;
         assert_eq!(answer.status, 500);
     }
     is_confirmed(&node, &origin, "/other/a").await;
-    put(&node, version("trap-on-request")).await;
+    deploy(&node, version("trap-on-request")).await;
     is_confirmed(&node, &origin, "/changed").await;
     let unrelated = node.get("/unrelated").await;
     assert!(unrelated.is_hit(), "{:?}", unrelated.cache());
-    put(&node, probe).await;
+    deploy(&node, probe).await;
     is_confirmed(&node, &origin, "/probed").await;
 }

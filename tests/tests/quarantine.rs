@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use weir_tests::answer;
 use weir_tests::origin::page_text;
-use weir_tests::versions::{audited, hold, node_with, origin, post, trial, version};
+use weir_tests::versions::{audited, deploy, hold, node_with, origin, post, trial, version};
 use weir_tests::{Origin, Reply, Scratch, Weir, guests, until};
 
 /// Short, so that a test sees all of it.
@@ -30,14 +30,7 @@ async fn a_version_that_traps_is_taken_back_by_itself_and_tried_again_without_ha
     let origin = origin().await;
     let node = node_with(&origin, &guests().misbehaving(), GUARD).await;
     let live = node.admin().version("p").await;
-    let answer = node
-        .admin()
-        .put_policy("p", version("trap-on-request"))
-        .await;
-    let traps = answer.json()["version"]
-        .as_str()
-        .expect("a version")
-        .to_owned();
+    let traps = deploy(&node, version("trap-on-request")).await;
     until("the version before to be in force again", async || {
         assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
         (node.admin().version("p").await == live).then_some(())
@@ -96,14 +89,7 @@ async fn a_version_that_does_well_when_it_is_tried_again_is_back_in_force() {
     let more = format!("config = {{ only = \"/bad/*\" }}\n{GUARD}");
     let node = node_with(&origin, &guests().misbehaving(), &more).await;
     let live = node.admin().version("p").await;
-    let answer = node
-        .admin()
-        .put_policy("p", version("trap-on-request"))
-        .await;
-    let new = answer.json()["version"]
-        .as_str()
-        .expect("a version")
-        .to_owned();
+    let new = deploy(&node, version("trap-on-request")).await;
     until("the version before to be in force again", async || {
         node.get("/bad/a").await;
         (node.admin().version("p").await == live).then_some(())
@@ -320,9 +306,8 @@ async fn a_rollback_or_a_deploy_ends_a_quarantine_and_has_the_policy_called_agai
     called("/good/a").await;
 
     suspended().await;
-    let again = version("trap-on-request");
-    let again = node.admin().put_policy("p", again).await;
-    assert_eq!(again.json()["version"], json!(first), "the same again");
+    let again = deploy(&node, version("trap-on-request")).await;
+    assert_eq!(again, first, "the same again");
     called("/good/b").await;
 
     suspended().await;
@@ -346,11 +331,7 @@ async fn versions_that_were_taken_back_do_not_pile_up_and_are_not_the_newest() {
         "trap-on-response",
         "huge-note",
     ] {
-        let answer = node.admin().put_policy("p", version(misdeed)).await;
-        let version = answer.json()["version"]
-            .as_str()
-            .expect("a version")
-            .to_owned();
+        let version = deploy(&node, version(misdeed)).await;
         let mut asked = 0;
         until("the version before to be in force again", async || {
             asked += 1;
@@ -464,9 +445,7 @@ async fn a_version_whose_calls_take_too_long_on_average_is_taken_back() {
         guard = { min_calls = 10, failures = 100, cpu = \"50ms\" }\n";
     let node = node_with(&origin, &guests().misbehaving(), more).await;
     let live = node.admin().version("p").await;
-    let loops = version("endless-loop-on-response");
-    let answer = node.admin().put_policy("p", loops).await.json();
-    let slow = answer["version"].as_str().expect("a version");
+    let slow = deploy(&node, version("endless-loop-on-response")).await;
     until("the version before to be in force again", async || {
         assert_eq!(node.get("/a").await.text(), page_text("/a", 1));
         (node.admin().version("p").await == live).then_some(())
@@ -475,7 +454,7 @@ async fn a_version_whose_calls_take_too_long_on_average_is_taken_back() {
     let last = audited(&node).await.pop();
     assert_eq!(
         last,
-        Some(["quarantined", "cpu", slow].map(str::to_owned)),
+        Some(["quarantined", "cpu", &*slow].map(str::to_owned)),
         "{}",
         node.admin().policy("p").await
     );

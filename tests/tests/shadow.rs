@@ -9,7 +9,7 @@
 use reqwest::Method;
 use serde_json::json;
 use weir_tests::origin::page_text;
-use weir_tests::versions::{trial, version};
+use weir_tests::versions::{hold, post, trial, version};
 use weir_tests::{Config, Origin, Reply, Weir, guests, until};
 
 /// A node whose policy `p` keys on path and query, in a namespace of its own or in that of
@@ -24,11 +24,8 @@ async fn node(origin: &Origin, more: &str) -> Weir {
 
 /// Has a component tried in shadow.
 async fn shadow(node: &Weir, component: Vec<u8>, percent: u8) {
-    let held = node.admin().put_policy("p?activate=false", component).await;
-    assert_eq!(held.status, 200, "{}", held.text());
-    let body = json!({ "percent": percent }).to_string();
-    let begun = node.admin().post("/v1/policies/p/shadow", body).await;
-    assert_eq!(begun.status, 200, "{}", begun.text());
+    hold(node, component).await;
+    post(node, "shadow", json!({ "percent": percent })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
