@@ -103,32 +103,40 @@ impl Input {
         }
     }
 
-    /// The value of this input in `head`, of those that have just one in each request: to write
-    /// it costs less so than by way of [`Input::values`].
+    /// The value of this input in `head`, if any, of those that never have several, as most parts
+    /// of keys: to write it costs less so than by way of [`Input::values`]. Nothing of the others.
     #[inline]
-    pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
-        match self {
-            Self::Method => Some(head.method.as_str()),
-            Self::Path => Some(head.path()),
-            Self::Language(available) => Some(head.language(available)),
-            Self::Device => Some(head.device().as_str()),
-            _ => None,
-        }
+    pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<Option<Cow<'a, str>>> {
+        let one = |text: &'a str| Some(Cow::Borrowed(text));
+        Some(match self {
+            Self::Method => one(head.method.as_str()),
+            Self::Path => one(head.path()),
+            Self::Language(available) => one(head.language(available)),
+            Self::Device => one(head.device().as_str()),
+            Self::Query { without } => query::sorted(head.query(), Keep::Without(without)),
+            Self::QueryOnly(names) => query::sorted(head.query(), Keep::Only(names)),
+            _ => return None,
+        })
     }
 
     /// The values of this input in `head`.
     pub fn values<'a>(&'a self, head: &'a RequestHead) -> Values<'a> {
         match self {
-            Self::Method | Self::Path | Self::Language(_) | Self::Device => {
-                self.text(head).map_or(Values::Absent, Values::text)
-            }
+            Self::Method
+            | Self::Path
+            | Self::Language(_)
+            | Self::Device
+            | Self::Query { .. }
+            | Self::QueryOnly(_) => match self.text(head).flatten() {
+                Some(Cow::Borrowed(text)) => Values::text(text),
+                Some(Cow::Owned(text)) => Values::One(Cow::Owned(text.into_bytes())),
+                None => Values::Absent,
+            },
             Self::Param(name) => match head.param(name) {
                 Some(value) => Values::One(Cow::Borrowed(value)),
                 None => Values::Absent,
             },
             Self::QueryParam(name) => Values::of(head.query_param(name)),
-            Self::Query { without } => sorted(head, Keep::Without(without)),
-            Self::QueryOnly(names) => sorted(head, Keep::Only(names)),
             Self::Header(name) => Values::of(
                 head.headers
                     .get_all(name)
@@ -141,14 +149,6 @@ impl Input {
                 None => Values::Absent,
             },
         }
-    }
-}
-
-fn sorted<'a>(head: &'a RequestHead, keep: Keep<'_>) -> Values<'a> {
-    match query::sorted(head.query(), keep) {
-        Some(Cow::Borrowed(text)) => Values::text(text),
-        Some(Cow::Owned(text)) => Values::One(Cow::Owned(text.into_bytes())),
-        None => Values::Absent,
     }
 }
 

@@ -97,6 +97,7 @@ impl Default for Memo {
 
 impl Memo {
     /// The remembered decision for a request, but for a sample that is to be asked again.
+    #[inline]
     pub(crate) fn serve(&self, head: &RequestHead) -> Option<Decision> {
         let Recall::Known(decision) = self.recall(head) else {
             return None;
@@ -109,6 +110,7 @@ impl Memo {
     }
 
     /// What is remembered for a request.
+    #[inline]
     pub(crate) fn recall(&self, head: &RequestHead) -> Recall {
         if self.is_off() {
             return Recall::Ask { but_not: 0 };

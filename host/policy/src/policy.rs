@@ -175,6 +175,7 @@ impl Policy {
     }
 
     /// The remembered decision for a request, if there is one.
+    #[inline]
     pub fn recall(&self, request: &RequestHead) -> Option<Decision> {
         self.0.memo.serve(request)
     }

@@ -130,13 +130,34 @@ impl ReadInput {
     }
 
     /// The same as it lies in the request, where it does.
+    /// The value of this input in `head`, of those that have just one in each request: to follow
+    /// it costs less so than by way of [`ReadInput::values`].
+    #[inline]
+    pub(crate) fn text<'a>(&'a self, head: &'a RequestHead) -> Option<&'a str> {
+        match self {
+            Self::Method => Some(head.method.as_str()),
+            Self::Scheme => Some(head.scheme.as_str()),
+            Self::Host => Some(&head.host),
+            Self::Path => Some(head.path()),
+            Self::HasParam(name) => Some(truth(head.param(name).is_some())),
+            Self::PathMatches(glob) => Some(truth(glob.matches(head.path()))),
+            Self::Language(available) => Some(head.language(available)),
+            Self::Device => Some(head.device().as_str()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn values<'a>(&'a self, head: &'a RequestHead) -> Values<'a> {
         let owned = |text: String| Values::One(Cow::Owned(text.into_bytes()));
         match self {
-            Self::Method => Values::text(head.method.as_str()),
-            Self::Scheme => Values::text(head.scheme.as_str()),
-            Self::Host => Values::text(&head.host),
-            Self::Path => Values::text(head.path()),
+            Self::Method
+            | Self::Scheme
+            | Self::Host
+            | Self::Path
+            | Self::HasParam(_)
+            | Self::PathMatches(_)
+            | Self::Language(_)
+            | Self::Device => self.text(head).map_or(Values::Absent, Values::text),
             Self::QueryString => head.query().map_or(Values::Absent, Values::text),
             Self::Query(name) => Values::of(head.query_param(name)),
             Self::QueryNames => {
@@ -153,15 +174,11 @@ impl ReadInput {
                 Values::of(values.map(Cow::Borrowed))
             }
             Self::Param(name) => Values::option(head.param(name).map(Cow::Borrowed)),
-            Self::HasParam(name) => Values::text(truth(head.param(name).is_some())),
             Self::Client => owned(head.client.to_string()),
-            Self::PathMatches(glob) => Values::text(truth(glob.matches(head.path()))),
             Self::HeaderOneOf(name, candidates) => {
                 let found = head.header_one_of(name, candidates);
                 found.map_or(Values::Absent, |at| owned(at.to_string()))
             }
-            Self::Language(available) => Values::text(head.language(available)),
-            Self::Device => Values::text(head.device().as_str()),
         }
     }
 

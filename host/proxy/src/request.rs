@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use memchr::memchr;
 use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
 use weir_semantics::strip_hop_by_hop;
@@ -128,11 +129,14 @@ fn authority(uri: &Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Box<str>,
         return Err(Malformed::ManyHosts);
     }
     let field = field
-        .map(|value| normalise(value.as_bytes(), scheme))
+        .map(|value| {
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Malformed::BadHost)?;
+            normalise(text, scheme)
+        })
         .transpose()?;
     let target = uri
         .authority()
-        .map(|authority| normalise(authority.as_str().as_bytes(), scheme))
+        .map(|authority| normalise(authority.as_str(), scheme))
         .transpose()?;
     match (target, field) {
         (Some(target), Some(field)) if target != field => Err(Malformed::HostMismatch),
@@ -143,17 +147,15 @@ fn authority(uri: &Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Box<str>,
 
 /// Lower-cases an authority, writes its port as a plain number, and leaves out the scheme's
 /// default port, without which it is the same origin.
-pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Malformed> {
-    let text = std::str::from_utf8(authority).map_err(|_| Malformed::BadHost)?;
+pub(crate) fn normalise(text: &str, scheme: Scheme) -> Result<Box<str>, Malformed> {
+    if is_normal(text.as_bytes(), scheme) {
+        return Ok(text.into());
+    }
     let parsed: Authority = text.parse().map_err(|_| Malformed::BadHost)?;
     let host = parsed.host();
     if host.is_empty() || text.contains('@') {
         return Err(Malformed::BadHost);
     }
-    let default = match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => 443,
-    };
     let rest = &text[host.len()..];
     if matches!(rest, "" | ":") {
         return Ok(host.to_ascii_lowercase().into_boxed_str());
@@ -164,7 +166,7 @@ pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Ma
         return Err(Malformed::BadHost);
     }
     let port: u16 = digits.parse().map_err(|_| Malformed::BadHost)?;
-    let normal = if port == default {
+    let normal = if port == default_port(scheme) {
         host.to_ascii_lowercase()
     } else if digits.starts_with('0') {
         format!("{}:{port}", host.to_ascii_lowercase())
@@ -174,9 +176,36 @@ pub(crate) fn normalise(authority: &[u8], scheme: Scheme) -> Result<Box<str>, Ma
     Ok(normal.into_boxed_str())
 }
 
+fn default_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    }
+}
+
+/// Is it one that [`normalise`] would leave as it is? Of most it is told so for less than by
+/// parsing them; the others count as no.
+fn is_normal(authority: &[u8], scheme: Scheme) -> bool {
+    let (host, port) = match memchr(b':', authority) {
+        Some(at) => (&authority[..at], Some(&authority[at + 1..])),
+        None => (authority, None),
+    };
+    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let is_other_port = |digits: &[u8]| match digits {
+        [b'1'..=b'9', rest @ ..] if rest.len() < 5 && rest.iter().all(u8::is_ascii_digit) => {
+            let digits = digits.iter().map(|digit| u32::from(digit - b'0'));
+            let port = u16::try_from(digits.fold(0, |port, digit| port * 10 + digit));
+            port.is_ok_and(|port| port != default_port(scheme))
+        }
+        _ => false,
+    };
+    !host.is_empty() && host.iter().all(is_plain) && port.is_none_or(is_other_port)
+}
+
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -214,6 +243,23 @@ mod tests {
         );
         for (sent, normal) in [("a:", "a"), ("a:0080", "a"), ("[::1]:0081", "[::1]:81")] {
             assert_eq!(host_of(request().header(HOST, sent)).unwrap(), normal);
+        }
+    }
+
+    proptest! {
+        /// What is taken for normal at once is what parsing leaves as it is.
+        #[test]
+        fn what_looks_normal_is(
+            authority in "[a-z0-9.\\-]{1,6}(:[0-9]{1,6})?|[aA0.:@\\[\\]_ ]{0,6}|(80|443|0|65535|65536)?:(80|443|0|080|65535|65536|99999)",
+        ) {
+            for scheme in [Scheme::Http, Scheme::Https] {
+                if is_normal(authority.as_bytes(), scheme) {
+                    let upper = authority.to_ascii_uppercase();
+                    // Nothing in upper case looks normal, so this one is parsed.
+                    let prefixed = normalise(&format!("A{upper}"), scheme).unwrap();
+                    prop_assert_eq!(&prefixed[1..], &authority);
+                }
+            }
         }
     }
 

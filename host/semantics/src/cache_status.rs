@@ -1,12 +1,14 @@
 //! The Cache-Status field: RFC 9211.
 
+use std::cell::RefCell;
 use std::io::Write;
 
 use http::{HeaderValue, StatusCode};
-use smallvec::SmallVec;
 
-/// Most values fit here, so that the [`HeaderValue`] is the only allocation.
-const USUAL_LEN: usize = 384;
+thread_local! {
+    /// Where values are written, so that the [`HeaderValue`] is the only allocation.
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Why a request went forward: RFC 9211 section 2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,10 +71,17 @@ pub struct CacheStatus<'a> {
 }
 
 impl CacheStatus<'_> {
-    /// The member for this node, `weir`. One allocation unless it is unusually long.
+    /// The member for this node, `weir`. One allocation.
     /// Characters that a Structured Field string cannot hold are percent-encoded.
     pub fn to_header_value(&self) -> HeaderValue {
-        let mut text: SmallVec<[u8; USUAL_LEN]> = SmallVec::new();
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            self.write(text);
+            HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("weir"))
+        })
+    }
+
+    fn write(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(b"weir");
         if self.hit && self.fwd.is_none() {
             text.extend_from_slice(b"; hit");
@@ -86,11 +95,9 @@ impl CacheStatus<'_> {
             }
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(
-                text,
-                "; ttl={}",
-                ttl.clamp(-GREATEST_INTEGER, GREATEST_INTEGER)
-            );
+            let ttl = ttl.clamp(-GREATEST_INTEGER, GREATEST_INTEGER);
+            text.extend_from_slice(b"; ttl=");
+            text.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
         }
         if self.fwd.is_some() && self.stored {
             text.extend_from_slice(b"; stored");
@@ -99,12 +106,11 @@ impl CacheStatus<'_> {
             text.extend_from_slice(b"; collapsed");
         }
         if let Some(key) = self.key {
-            push_string(&mut text, b"; key=", [Some(key), None]);
+            push_string(text, b"; key=", [Some(key), None]);
         }
         if self.detail.is_some() || self.by.is_some() {
-            push_string(&mut text, b"; detail=", [self.detail, self.by]);
+            push_string(text, b"; detail=", [self.detail, self.by]);
         }
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("weir"))
     }
 }
 
@@ -123,7 +129,7 @@ const PLAIN: [bool; 256] = {
 };
 
 /// The texts, with a space between them.
-fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], texts: [Option<&str>; 2]) {
+fn push_string(out: &mut Vec<u8>, name: &[u8], texts: [Option<&str>; 2]) {
     out.extend_from_slice(name);
     out.push(b'"');
     for (index, text) in texts.into_iter().flatten().enumerate() {
@@ -135,7 +141,7 @@ fn push_string(out: &mut SmallVec<[u8; USUAL_LEN]>, name: &[u8], texts: [Option<
     out.push(b'"');
 }
 
-fn push_escaped(out: &mut SmallVec<[u8; USUAL_LEN]>, text: &str) {
+fn push_escaped(out: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     loop {
         let special = rest.iter().position(|&byte| !PLAIN[usize::from(byte)]);

@@ -30,11 +30,11 @@ pub enum Condition {
 /// Evaluates the conditions of a GET or HEAD request against a stored response, in the
 /// order of RFC 9110 section 13.2.2. If-Range is the business of [`range`](crate::range()).
 pub fn evaluate(request: &HeaderMap, status: StatusCode, stored: &HeaderMap) -> Condition {
-    if !status.is_success() {
+    if !status.is_success() || !is_conditional(request) {
         return Condition::Full;
     }
     let etag = stored.get(ETAG).map(|etag| etag.as_bytes());
-    // Read only where the request has a date to compare it with: this is the hit path.
+    // Read only where the request has a date to compare it with.
     let modified = || single_date(stored, LAST_MODIFIED);
     if request.contains_key(IF_MATCH) {
         if !etag::any(request, IF_MATCH, |given| strong_match(given, etag)) {
@@ -61,6 +61,17 @@ pub fn evaluate(request: &HeaderMap, status: StatusCode, stored: &HeaderMap) -> 
     } else {
         Condition::Full
     }
+}
+
+/// Most requests have no condition at all, and one look at the names costs less than to look
+/// each of them up: this is the hit path.
+fn is_conditional(request: &HeaderMap) -> bool {
+    request.keys().any(|name| {
+        matches!(
+            *name,
+            IF_MATCH | IF_NONE_MATCH | IF_MODIFIED_SINCE | IF_UNMODIFIED_SINCE
+        )
+    })
 }
 
 /// Removes the conditions and the range of a client from a request whose response is to

@@ -68,7 +68,7 @@ impl Plain {
             Self::Is(all) => **all == *text,
             Self::Begins(start) => text
                 .strip_prefix(&**start)
-                .is_some_and(|rest| !rest.contains('/')),
+                .is_some_and(|rest| !rest.as_bytes().contains(&b'/')),
             Self::Extension { all, longest } => {
                 let bytes = text.as_bytes();
                 let end = bytes.len().saturating_sub(longest + 1);

@@ -126,7 +126,10 @@ impl Tree {
                 Node::Leaf(leaf) => return Some(leaf),
                 Node::Branch { input, edges } => {
                     on_read(input);
-                    at = self.follow(edges, input.values(head).as_slice())?;
+                    at = match input.text(head) {
+                        Some(text) => self.follow(edges, &[text])?,
+                        None => self.follow(edges, input.values(head).as_slice())?,
+                    };
                 }
             }
         }

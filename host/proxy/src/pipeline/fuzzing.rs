@@ -23,7 +23,7 @@ pub fn head(parts: Parts, scheme: Scheme) -> Result<RequestHead, Malformed> {
 /// # Errors
 /// When it is not of the form `host` or `host:port`.
 pub fn host(authority: &str, scheme: Scheme) -> Result<Box<str>, Malformed> {
-    request::normalise(authority.as_bytes(), scheme)
+    request::normalise(authority, scheme)
 }
 
 /// The key by plain RFC 9111, if there is one.

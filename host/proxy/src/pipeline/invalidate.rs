@@ -215,7 +215,7 @@ pub(super) fn normalised_url(url: &Uri) -> Option<String> {
         true => Scheme::Https,
         false => Scheme::Http,
     };
-    let host = request::normalise(url.authority()?.as_str().as_bytes(), scheme).ok()?;
+    let host = request::normalise(url.authority()?.as_str(), scheme).ok()?;
     let target = in_normal_form(request::target(url)?);
     Some(keys::url_tag_of(&host, target.as_str()))
 }
@@ -230,8 +230,8 @@ fn in_normal_form(target: PathAndQuery) -> PathAndQuery {
 /// # Errors
 /// When it is not of the form `host` or `host:port`.
 pub fn normalised_host(authority: &str) -> Result<String, Malformed> {
-    let host = request::normalise(authority.as_bytes(), Scheme::Http)?;
-    request::normalise(host.as_bytes(), Scheme::Https).map(String::from)
+    let host = request::normalise(authority, Scheme::Http)?;
+    request::normalise(&host, Scheme::Https).map(String::from)
 }
 
 /// The target URI of a request.

@@ -109,8 +109,11 @@ fn add_parts(
                 builder.part(text.as_bytes());
             }
             Part::Input(input) => match head.and_then(|head| input.text(head)) {
-                Some(text) => {
+                Some(Some(text)) => {
                     builder.part(text.as_bytes());
+                }
+                Some(None) => {
+                    builder.absent();
                 }
                 None => add_values(builder, head.map(|head| input.values(head))),
             },

@@ -40,6 +40,11 @@ impl RequestDirectives {
     /// Reads them from a request. Never allocates.
     pub fn parse(headers: &HeaderMap) -> Self {
         let mut this = Self::default();
+        // One look at the names costs less than to look up what most requests do not have.
+        let mut names = headers.keys();
+        if !names.any(|name| matches!(*name, CACHE_CONTROL | PRAGMA)) {
+            return this;
+        }
         if headers.contains_key(CACHE_CONTROL) {
             for line in headers.get_all(CACHE_CONTROL) {
                 for member in Members::new(line.as_bytes()) {

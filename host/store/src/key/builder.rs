@@ -29,6 +29,10 @@ impl KeyBuilder {
     /// # Errors
     /// [`KeyError::Origin`]; the builder is then empty.
     pub fn origin(&mut self, scheme: &str, authority: &str) -> Result<&mut Self, KeyError> {
+        if self.begins_with(scheme, authority) {
+            self.text.truncate(self.name_at);
+            return Ok(self);
+        }
         self.shared();
         if !matches!(scheme, "http" | "https") || authority.is_empty() {
             return Err(KeyError::Origin);
@@ -46,6 +50,15 @@ impl KeyBuilder {
         self.text.push(b'|');
         self.name_at = self.text.len();
         Ok(self)
+    }
+
+    /// Does the key before begin so? Most requests are for the origin of the one before, and
+    /// what stands there has been tested.
+    fn begins_with(&self, scheme: &str, authority: &str) -> bool {
+        let before = self.text.get(..self.name_at).unwrap_or_default();
+        let rest = before.strip_prefix(scheme.as_bytes());
+        let rest = rest.and_then(|rest| rest.strip_prefix(b"://"));
+        rest.and_then(|rest| rest.strip_suffix(b"|")) == Some(authority.as_bytes())
     }
 
     /// Begins a key that all hosts of a route share.

@@ -100,6 +100,42 @@ fn reads_like_what_an_operator_expects() {
 }
 
 #[test]
+fn a_builder_that_is_used_again_takes_no_origin_for_another() {
+    let mut again = KeyBuilder::new();
+    for (scheme, authority) in [
+        ("http", "a"),
+        ("http", "a"),
+        ("https", "a"),
+        ("http", "ab"),
+        ("http", "A"),
+        ("http", "a:8080"),
+        ("http", "a|"),
+        ("http", "a"),
+        ("", "http://a"),
+        ("https", "a"),
+        ("http", "s://a"),
+        ("http", ""),
+    ] {
+        for name in ["/x", "/"] {
+            let write = |builder: &mut KeyBuilder| {
+                let begun = builder.origin(scheme, authority).map(drop);
+                begun.and_then(|()| builder.target(name.as_bytes()).map(drop))
+            };
+            let mut new = KeyBuilder::new();
+            assert_eq!(write(&mut again), write(&mut new), "{scheme} {authority}");
+            assert_eq!(again.as_str(), new.as_str());
+            assert_eq!(again.name(), new.name());
+        }
+    }
+    // One that is shared begins with no origin, nor does what follows it.
+    again.origin("http", "a").unwrap();
+    again.shared().target(b"/x").unwrap();
+    assert_eq!(again.as_str(), "/x");
+    again.origin("http", "a").unwrap().target(b"/x").unwrap();
+    assert_eq!(again.as_str(), "http://a|/x");
+}
+
+#[test]
 fn absent_empty_and_repeated_differ() {
     let mut builder = KeyBuilder::new();
     builder
