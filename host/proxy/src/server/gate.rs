@@ -2,6 +2,7 @@
 //! what the scanner has looked at, watches the clocks, and puts interim responses in
 //! their place.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,14 @@ const AHEAD: usize = 4096;
 /// number what to answer.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// A response of so many bytes is copied together: to write one piece costs the kernel less
+/// than to gather some.
+const SMALL: usize = 4096;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SMALL));
+}
 
 #[derive(Debug)]
 enum Mode {
@@ -387,7 +396,16 @@ impl<S: Transport> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.write_interim(cx))?;
-        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, data);
+        let length = data.iter().map(|piece| piece.len()).sum::<usize>();
+        let polled = match length {
+            0..=SMALL => SCRATCH.with_borrow_mut(|scratch| {
+                scratch.clear();
+                data.iter()
+                    .for_each(|piece| scratch.extend_from_slice(piece));
+                Pin::new(&mut this.io).poll_write(cx, scratch)
+            }),
+            _ => Pin::new(&mut this.io).poll_write_vectored(cx, data),
+        };
         this.wrote(cx, polled)
     }
 

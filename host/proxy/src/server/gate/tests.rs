@@ -46,6 +46,77 @@ async fn read(gate: &mut Gate<DuplexStream>) -> Vec<u8> {
     }
 }
 
+/// Notes how it is written to.
+struct Noted {
+    io: DuplexStream,
+    /// How many pieces each write had.
+    writes: Vec<usize>,
+}
+
+impl Transport for Noted {
+    fn reset(&self) {}
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.push(1);
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.push(data.len());
+        Pin::new(&mut self.io).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_small_response_is_written_in_one_piece() {
+    for (body, pieces) in [(SMALL - 4, 1), (SMALL - 3, 2)] {
+        let (mut client, io) = duplex(64 << 10);
+        let writes = Vec::new();
+        let mut gate = Gate::new(Noted { io, writes }, &settings());
+        let body = vec![b'x'; body];
+        let slices = [io::IoSlice::new(b"head"), io::IoSlice::new(&body)];
+        let written = gate.write_vectored(&slices).await.unwrap();
+        assert_eq!(written, 4 + body.len());
+        assert_eq!(gate.io.writes, [pieces]);
+        drop(gate);
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [&b"head"[..], &body].concat());
+    }
+}
+
 #[tokio::test]
 async fn after_a_switch_the_bytes_pass_untouched() {
     let (mut client, mut gate) = gate();
