@@ -271,9 +271,9 @@ fn encode(coding: Coding, mut body: &[u8]) -> io::Result<Vec<u8>> {
 
 /// The body that this request gets of a stored object, whose fields become those of that
 /// body. One load where the object has no codings.
-pub(crate) fn represent(object: &Object, head: &RequestHead, fields: &mut HeaderMap) -> Bytes {
+pub(crate) fn represent(object: &Arc<Object>, head: &RequestHead, fields: &mut HeaderMap) -> Bytes {
     let Some(coded) = object.coded() else {
-        return object.body.clone();
+        return object.lent_body();
     };
     // Stored by a node or a configuration that did not announce it.
     vary_by_encoding(fields);
@@ -283,7 +283,7 @@ pub(crate) fn represent(object: &Object, head: &RequestHead, fields: &mut Header
             code_fields(fields, coding, form.len() as u64);
             form.clone()
         }
-        None => object.body.clone(),
+        None => object.lent_body(),
     }
 }
 

@@ -11,6 +11,10 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 mod names;
 
+/// What a response gets besides: Age and Cache-Status. To make a map larger costs more than
+/// to have made it so.
+const ADDED: usize = 2;
+
 /// The bytes that say how many lines follow.
 const COUNT: usize = size_of::<u32>();
 
@@ -64,6 +68,11 @@ impl StoredHeaders {
         self.len() == 0
     }
 
+    /// All of them, as they are stored.
+    pub(crate) fn blob(&self) -> &Bytes {
+        &self.blob
+    }
+
     /// What they cost on the heap, in bytes.
     pub fn weight(&self) -> usize {
         self.blob.len()
@@ -71,10 +80,15 @@ impl StoredHeaders {
 
     /// A map of the same fields, whose values share the blob: no value is copied.
     pub fn to_header_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.len());
+        self.map_of(&self.blob)
+    }
+
+    /// The same, whose values share `blob`, which has the same bytes.
+    pub(crate) fn map_of(&self, blob: &Bytes) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len() + ADDED);
         let mut lines = self.iter();
         while let Some(line) = lines.next() {
-            let value = self.blob.slice(lines.at - line.value.len()..lines.at);
+            let value = blob.slice(lines.at - line.value.len()..lines.at);
             // Both were legal when they were taken, so neither is ever skipped.
             let Ok(value) = HeaderValue::from_maybe_shared(value) else {
                 continue;

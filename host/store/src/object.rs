@@ -181,6 +181,22 @@ impl Object {
         }
     }
 
+    /// Its body, for a response. Who reads it is counted with the object, where a hit has just
+    /// counted, and not with the body: it is one place less to fetch, and less for many threads to
+    /// write to.
+    pub fn lent_body(self: &Arc<Self>) -> Bytes {
+        match self.body.is_empty() {
+            true => Bytes::new(),
+            false => Bytes::from_owner(Lent(Arc::clone(self), |object| &object.body)),
+        }
+    }
+
+    /// Its header fields, for a response; counted likewise.
+    pub fn lent_headers(self: &Arc<Self>) -> HeaderMap {
+        let lent = Lent(Arc::clone(self), |object| object.headers.blob());
+        self.headers.map_of(&Bytes::from_owner(lent))
+    }
+
     /// The target URI, absolute and with `http` for both schemes.
     pub fn url(&self) -> Cow<'_, str> {
         match self.rare.as_ref().and_then(|rare| rare.url.as_deref()) {
@@ -273,6 +289,15 @@ impl Object {
     /// When memory lets go of it: the end of its life or of its time in memory.
     pub fn leaves_memory_at(&self) -> Timestamp {
         self.leaves_memory_at
+    }
+}
+
+/// Bytes of an object that are there for as long as it is.
+struct Lent(Arc<Object>, fn(&Object) -> &Bytes);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.1(&self.0)
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
         && call.head.method == Method::HEAD
         && base.as_deref().is_none_or(head::has_no_validator)
     {
-        return forward_head(call, &plan, base.as_deref(), fwd).await;
+        return forward_head(call, &plan, base.as_ref(), fwd).await;
     }
     if !is_sealed && base.is_none() && call.head.headers.contains_key(RANGE) {
         return looked_up(ranged::fetch(call, Arc::clone(&plan), fwd).await, &plan);
@@ -111,7 +111,7 @@ pub(super) async fn lookup(call: &Call, plan: Plan) -> Answer {
 }
 
 /// A HEAD that the origin does not answer gets what a GET would get.
-async fn forward_head(call: &Call, plan: &Plan, base: Option<&Object>, fwd: Fwd) -> Answer {
+async fn forward_head(call: &Call, plan: &Plan, base: Option<&Arc<Object>>, fwd: Fwd) -> Answer {
     let forwarded = head::forwarded(call, plan, fwd, "not-whole").await;
     if let (Some(object), Some((failure, status))) = (base, forwarded.failed) {
         let now = call.node.clock.now();
@@ -420,7 +420,7 @@ fn label(plan: &Plan) -> Option<&str> {
     plan.decider.as_ref().map(|decider| &**decider.label())
 }
 
-fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer {
+fn hit(call: &Call, plan: &Plan, object: &Arc<Object>, tier: &'static str) -> Answer {
     compress::wanted(&call.node, &call.route, object, &call.head);
     let status = CacheStatus {
         hit: true,
@@ -442,7 +442,7 @@ fn hit(call: &Call, plan: &Plan, object: &Object, tier: &'static str) -> Answer 
 fn stale(
     call: &Call,
     plan: &Plan,
-    object: &Object,
+    object: &Arc<Object>,
     about: Option<&About>,
     why: &'static str,
 ) -> Answer {
@@ -475,7 +475,7 @@ fn stale(
 
 /// An object that is whole: found in another tier, confirmed by the origin, or fetched
 /// so fast that the body was there with the head.
-fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer {
+fn complete(call: &Call, plan: &Plan, object: &Arc<Object>, about: &About) -> Answer {
     let (fwd_status, result) = match &about.told {
         Some(Told::Found(tier)) => return hit(call, plan, object, tier),
         Some(Told::Confirmed) => (Some(StatusCode::NOT_MODIFIED), ResultKind::Revalidated),
@@ -503,7 +503,7 @@ fn complete(call: &Call, plan: &Plan, object: &Object, about: &About) -> Answer 
 }
 
 /// An object that the origin confirmed for this request alone.
-fn confirmed_alone(call: &Call, plan: &Plan, object: &Object, fwd: Fwd) -> Answer {
+fn confirmed_alone(call: &Call, plan: &Plan, object: &Arc<Object>, fwd: Fwd) -> Answer {
     let status = CacheStatus {
         fwd: Some(fwd),
         fwd_status: Some(StatusCode::NOT_MODIFIED),

@@ -132,11 +132,14 @@ impl Slot {
         self.partials().to_vec()
     }
 
-    pub(super) fn find(&self, request_headers: &HeaderMap, now: Timestamp) -> Option<Arc<Object>> {
-        self.variants()
-            .iter()
-            .find(|object| object.suits(request_headers) && object.leaves_memory_at() > now)
-            .cloned()
+    pub(super) fn find(self, request_headers: &HeaderMap, now: Timestamp) -> Option<Arc<Object>> {
+        let suits =
+            |object: &Object| object.suits(request_headers) && object.leaves_memory_at() > now;
+        match self {
+            // Given away, not counted once more: other threads count on the same line.
+            Self::One(object) => suits(&object).then_some(object),
+            Self::Many(many) => many.variants.iter().find(|it| suits(it)).cloned(),
+        }
     }
 
     /// Do these codings belong to one of its variants?

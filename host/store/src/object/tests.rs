@@ -45,6 +45,23 @@ fn only_what_differs_from_the_usual_is_kept_apart() {
 }
 
 #[test]
+fn what_is_lent_lasts_as_long_as_it_is_read() {
+    let stored = Arc::new(Object::new(ObjectParts {
+        body: Bytes::from_static(b"body"),
+        ..parts("http://h|/p", "a:1")
+    }));
+    let (fields, body) = (stored.headers.to_header_map(), stored.body.clone());
+    let (lent_fields, lent_body) = (stored.lent_headers(), stored.lent_body());
+    let gone = Arc::downgrade(&stored);
+    drop(stored);
+    assert_eq!((&lent_fields, &lent_body), (&fields, &body));
+    drop(lent_fields);
+    assert!(gone.upgrade().is_some(), "its body is being sent");
+    drop(lent_body);
+    assert!(gone.upgrade().is_none());
+}
+
+#[test]
 fn parts_come_back_as_they_were() {
     let whole = ObjectParts {
         trailers: Some(object("http://h|/", "").headers),
