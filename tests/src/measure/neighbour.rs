@@ -3,6 +3,10 @@
 //! behaves well. All requests of that route go to the origin, in both: what a failing policy has
 //! passed does. Either no version is taken back, so that each call does its misdeed, or the
 //! guard is as it is by default: then it is called now and again, to see whether it is well.
+//!
+//! The two nodes of a pair take turns by the second, so that a machine that is slower for a while
+//! is so for both. The first row has a good policy beside a good one: finer than it differs from 1,
+//! the others say nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use weir_tests::names::POLICY_ERRORS;
-use weir_tests::{Config, Scratch, answer, guests};
+use weir_tests::{Config, Scratch, Weir, answer, guests};
 
 use super::site::{self, Site};
 use super::{percent, steady};
@@ -19,11 +23,11 @@ use super::{percent, steady};
 /// What `weir-measure neighbour` takes.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Misdeeds of `plugins/misbehaving`.
+    /// Misdeeds of `plugins/misbehaving`; `nothing` for what no misdeed at all differs by.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "endless-loop,endless-host-calls,memory-growth,deep-recursion,huge-reply,leak-handles,trap-on-request,endless-loop-on-response"
+        default_value = "nothing,endless-loop,endless-host-calls,memory-growth,deep-recursion,huge-reply,leak-handles,trap-on-request,endless-loop-on-response"
     )]
     misdeeds: Vec<String>,
     /// Requests a second on the other route.
@@ -35,26 +39,16 @@ pub(crate) struct Options {
     /// Objects on the other route.
     #[arg(long, default_value_t = 100)]
     objects: u64,
-    /// Seconds of each run.
+    /// Seconds of each run, of which each is a turn.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Pairs of runs for each misdeed, one after the other.
+    /// Pairs of runs for each misdeed, each on two new nodes.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// With the guard as it is by default, which takes a version back that fails too often. Without
     /// it each call does its misdeed.
     #[arg(long)]
     guard: bool,
-}
-
-/// What one run gave.
-struct Half {
-    /// The p99 on the other route, in microseconds.
-    p99: u64,
-    /// How many requests of the route that misbehaves failed.
-    failed: u64,
-    /// How many calls of its policy did.
-    misdeeds: f64,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
@@ -66,14 +60,24 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         let (mut ratios, mut well, mut ill, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut misdeeds = 0.0;
         for _ in 0..options.pairs {
-            let good = half(&site, "nothing", options).await?;
-            let bad = half(&site, misdeed, options).await?;
+            let mut good = Half::start(&site, "nothing", options).await?;
+            let mut bad = Half::start(&site, misdeed, options).await?;
+            for turn in 0..options.seconds.max(1) {
+                // Which of the two goes first changes each time.
+                let (one, other) = match turn % 2 {
+                    0 => (&mut good, &mut bad),
+                    _ => (&mut bad, &mut good),
+                };
+                one.turn(options).await?;
+                other.turn(options).await?;
+            }
+            let (good_p99, bad_p99) = (good.p99(), bad.p99());
             #[expect(clippy::cast_precision_loss, reason = "microseconds, for a ratio")]
-            ratios.push(bad.p99 as f64 / good.p99.max(1) as f64);
-            well.push(good.p99);
-            ill.push(bad.p99);
-            failed += good.failed + bad.failed;
-            misdeeds += bad.misdeeds;
+            ratios.push(bad_p99 as f64 / good_p99.max(1) as f64);
+            well.push(good_p99);
+            ill.push(bad_p99);
+            failed += good.failed.load(Relaxed) + bad.failed.load(Relaxed);
+            misdeeds += bad.misdeeds(options).await?;
         }
         ratios.sort_by(f64::total_cmp);
         println!(
@@ -91,50 +95,74 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn half(site: &Site, misdeed: &str, options: &Options) -> Result<Half> {
-    let guard = if options.guard { "" } else { "failures = 100" };
-    let node = Config::whole(
-        "listen = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-         [upstreams.o]\nservers = [\"{origin}\"]\n\
-         [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n\
-         config = { misbehave = \"{misdeed}\" }\nguard = { {guard} }\n\
-         [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\n\
-         [[routes]]\npath = \"/bad/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n",
-    )
-    .set("origin", site.url())
-    .set("misdeed", misdeed)
-    .set("guard", guard)
-    .file("component", &guests().misbehaving())
-    .start()
-    .await;
-    site::fill(node.port(), 0..options.objects).await?;
-    let (ended, failed) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let bad = tokio::spawn(load(
-        node.url("/bad/"),
-        options.bad_rate,
-        Arc::clone(&ended),
-        Arc::clone(&failed),
-    ));
-    let dir = Scratch::new();
-    let (rate, seconds) = (options.rate, options.seconds);
-    let latencies = steady::run(node.port(), options.objects, 8, rate, seconds, dir.path()).await;
-    ended.store(true, Relaxed);
-    bad.await?;
-    let admin = node.admin();
-    let errors = async |reason| admin.metric(POLICY_ERRORS, &[("reason", reason)]).await;
-    let not_called = errors("quarantined").await;
-    ensure!(
-        options.guard || not_called == 0.0,
-        "the policy was not called any more: the numbers mean nothing"
-    );
-    Ok(Half {
-        p99: percent::of(latencies?, 99),
-        failed: failed.load(Relaxed),
-        misdeeds: admin.metric(POLICY_ERRORS, &[]).await - not_called,
-    })
+/// One of the two nodes of a pair.
+struct Half {
+    node: Weir,
+    dir: Scratch,
+    /// How long answers on the other route took, in microseconds.
+    latencies: Vec<u64>,
+    /// How many requests of the route that misbehaves failed.
+    failed: Arc<AtomicU64>,
+}
+
+impl Half {
+    async fn start(site: &Site, misdeed: &str, options: &Options) -> Result<Self> {
+        let guard = if options.guard { "" } else { "failures = 100" };
+        let node = Config::whole(
+            "listen = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+             [upstreams.o]\nservers = [\"{origin}\"]\n\
+             [policies.p]\ncomponent = \"{component}\"\nnamespaces = [\"test\"]\n\
+             config = { misbehave = \"{misdeed}\" }\nguard = { {guard} }\n\
+             [[routes]]\npath = \"/{*rest}\"\nupstream = \"o\"\n\
+             [[routes]]\npath = \"/bad/{*rest}\"\nupstream = \"o\"\npolicy = \"p\"\n",
+        )
+        .set("origin", site.url())
+        .set("misdeed", misdeed)
+        .set("guard", guard)
+        .file("component", &guests().misbehaving())
+        .start()
+        .await;
+        site::fill(node.port(), 0..options.objects).await?;
+        Ok(Self {
+            node,
+            dir: Scratch::new(),
+            latencies: Vec::new(),
+            failed: Arc::default(),
+        })
+    }
+
+    /// A second of load on both routes.
+    async fn turn(&mut self, options: &Options) -> Result<()> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let bad = tokio::spawn(load(
+            self.node.url("/bad/"),
+            options.bad_rate,
+            Arc::clone(&ended),
+            Arc::clone(&self.failed),
+        ));
+        let (port, dir) = (self.node.port(), self.dir.path());
+        let latencies = steady::run(port, options.objects, 8, options.rate, 1, dir).await;
+        ended.store(true, Relaxed);
+        bad.await?;
+        self.latencies.extend(latencies?);
+        Ok(())
+    }
+
+    fn p99(&self) -> u64 {
+        percent::of(self.latencies.clone(), 99)
+    }
+
+    /// How many calls of its policy failed.
+    async fn misdeeds(&self, options: &Options) -> Result<f64> {
+        let admin = self.node.admin();
+        let errors = async |reason| admin.metric(POLICY_ERRORS, &[("reason", reason)]).await;
+        let not_called = errors("quarantined").await;
+        ensure!(
+            options.guard || not_called == 0.0,
+            "the policy was not called any more: the numbers mean nothing"
+        );
+        Ok(admin.metric(POLICY_ERRORS, &[]).await - not_called)
+    }
 }
 
 /// Requests at a steady rate, whether or not those before have been answered.
