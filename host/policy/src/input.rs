@@ -103,8 +103,9 @@ impl Input {
         }
     }
 
-    /// The value of this input in `head`, if any, of those that never have several, as most parts
-    /// of keys: to write it costs less so than by way of [`Input::values`]. Nothing of the others.
+    /// The value of this input in `head`, if any, of those that are text and never several, as most
+    /// parts of keys: to write it costs less so than by way of [`Input::values`]. Nothing of the
+    /// others.
     #[inline]
     pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<Option<Cow<'a, str>>> {
         let one = |text: &'a str| Some(Cow::Borrowed(text));
@@ -115,7 +116,11 @@ impl Input {
             Self::Device => one(head.device().as_str()),
             Self::Query { without } => query::sorted(head.query(), Keep::Without(without)),
             Self::QueryOnly(names) => query::sorted(head.query(), Keep::Only(names)),
-            _ => return None,
+            Self::Param(_)
+            | Self::QueryParam(_)
+            | Self::Header(_)
+            | Self::Cookie(_)
+            | Self::BodyDigest => return None,
         })
     }
 

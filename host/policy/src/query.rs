@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn escaped_names_are_sorted_and_filtered_decoded() {
+        let query = Some("%62=2&a=1&b=3&b=0");
+        assert_eq!(without(query, &[]).unwrap(), "a=1&%62=2&b=3&b=0");
+        let query = Some("utm%5Fx=1&p=2&%71=3");
+        assert_eq!(without(query, &["utm_*"]).unwrap(), "p=2&%71=3");
+        let only = Globs::compile(&["q"]).unwrap();
+        assert_eq!(sorted(query, Keep::Only(&only)).unwrap(), "%71=3");
+        // Nothing decodes to that.
+        assert_eq!(without(Some("b=1&a%=2"), &[]).unwrap(), "a%=2&b=1");
+    }
+
+    #[test]
     fn filters_by_name() {
         let query = Some("utm_source=x&page=2&fbclid=1");
         assert_eq!(without(query, &["utm_*", "fbclid"]).unwrap(), "page=2");

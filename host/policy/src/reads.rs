@@ -129,7 +129,6 @@ impl ReadInput {
         self.values(head).into()
     }
 
-    /// The same as it lies in the request, where it does.
     /// The value of this input in `head`, of those that have just one in each request: to follow
     /// it costs less so than by way of [`ReadInput::values`].
     #[inline]
@@ -147,6 +146,7 @@ impl ReadInput {
         }
     }
 
+    /// The same as it lies in the request, where it does.
     pub(crate) fn values<'a>(&'a self, head: &'a RequestHead) -> Values<'a> {
         let owned = |text: String| Values::One(Cow::Owned(text.into_bytes()));
         match self {

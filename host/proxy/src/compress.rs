@@ -270,21 +270,26 @@ fn encode(coding: Coding, mut body: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The body that this request gets of a stored object, whose fields become those of that
-/// body. One load where the object has no codings.
-pub(crate) fn represent(object: &Arc<Object>, head: &RequestHead, fields: &mut HeaderMap) -> Bytes {
-    let Some(coded) = object.coded() else {
-        return object.lent_body();
-    };
+/// body; nothing where it is the stored one and no other could be. One load then.
+pub(crate) fn represent(
+    object: &Object,
+    head: &RequestHead,
+    fields: &mut HeaderMap,
+) -> Option<Bytes> {
+    let coded = object.coded()?;
     // Stored by a node or a configuration that did not announce it.
     vary_by_encoding(fields);
     let accepted = takes_codings(head);
-    match accepted.and_then(|accepted| coded.choose(&accepted)) {
-        Some((coding, form)) => {
-            code_fields(fields, coding, form.len() as u64);
-            form.clone()
-        }
-        None => object.lent_body(),
-    }
+    Some(
+        match accepted.and_then(|accepted| coded.choose(&accepted)) {
+            Some((coding, form)) => {
+                code_fields(fields, coding, form.len() as u64);
+                form.clone()
+            }
+            // Not lent: who reads it for long is not to keep the codings too.
+            None => object.body.clone(),
+        },
+    )
 }
 
 /// Whether a range may be cut for this request. Last-Modified is the same for all codings,

@@ -183,7 +183,7 @@ impl Object {
 
     /// Its body, for a response. Who reads it is counted with the object, where a hit has just
     /// counted, and not with the body: it is one place less to fetch, and less for many threads to
-    /// write to.
+    /// write to. All of the object stays for as long as it is read.
     pub fn lent_body(self: &Arc<Self>) -> Bytes {
         match self.body.is_empty() {
             true => Bytes::new(),

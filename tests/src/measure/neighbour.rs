@@ -5,7 +5,7 @@
 //! guard is as it is by default: then it is called now and again, to see whether it is well.
 //!
 //! The two nodes of a pair take turns by the second, so that a machine that is slower for a while
-//! is so for both. The first row has a good policy beside a good one: finer than it differs from 1,
+//! is so for both. By default the first row has a good policy beside a good one: finer than it differs from 1,
 //! the others say nothing.
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     objects: u64,
     /// Seconds of each run, of which each is a turn.
     #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    seconds: usize,
     /// Pairs of runs for each misdeed, each on two new nodes.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
@@ -59,12 +59,12 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     for misdeed in &options.misdeeds {
         let (mut ratios, mut well, mut ill, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut misdeeds = 0.0;
-        for _ in 0..options.pairs {
+        for pair in 0..options.pairs {
             let mut good = Half::start(&site, "nothing", options).await?;
             let mut bad = Half::start(&site, misdeed, options).await?;
             for turn in 0..options.seconds.max(1) {
                 // Which of the two goes first changes each time.
-                let (one, other) = match turn % 2 {
+                let (one, other) = match (pair + turn) % 2 {
                     0 => (&mut good, &mut bad),
                     _ => (&mut bad, &mut good),
                 };
@@ -101,7 +101,10 @@ struct Half {
     dir: Scratch,
     /// How long answers on the other route took, in microseconds.
     latencies: Vec<u64>,
-    /// How many requests of the route that misbehaves failed.
+    /// How many requests the route that misbehaves has had: each is for another URL, so that also
+    /// those of a good policy go to the origin.
+    asked: Arc<AtomicU64>,
+    /// And how many of them failed.
     failed: Arc<AtomicU64>,
 }
 
@@ -127,6 +130,7 @@ impl Half {
             node,
             dir: Scratch::new(),
             latencies: Vec::new(),
+            asked: Arc::default(),
             failed: Arc::default(),
         })
     }
@@ -138,6 +142,7 @@ impl Half {
             self.node.url("/bad/"),
             options.bad_rate,
             Arc::clone(&ended),
+            Arc::clone(&self.asked),
             Arc::clone(&self.failed),
         ));
         let (port, dir) = (self.node.port(), self.dir.path());
@@ -166,15 +171,22 @@ impl Half {
 }
 
 /// Requests at a steady rate, whether or not those before have been answered.
-async fn load(url: String, rate: u32, ended: Arc<AtomicBool>, failed: Arc<AtomicU64>) {
+async fn load(
+    url: String,
+    rate: u32,
+    ended: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+) {
     let client = answer::client();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
     let mut running = tokio::task::JoinSet::new();
-    for number in 0_u64.. {
+    loop {
         ticks.tick().await;
         if ended.load(Relaxed) {
             break;
         }
+        let number = asked.fetch_add(1, Relaxed);
         while running.try_join_next().is_some() {}
         let (client, url) = (client.clone(), format!("{url}{number}"));
         let failed = Arc::clone(&failed);

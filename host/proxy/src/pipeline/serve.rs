@@ -67,11 +67,11 @@ fn number(number: u64) -> HeaderValue {
 }
 
 fn shape(object: &Arc<Object>, mut stored: HeaderMap, head: &RequestHead) -> Response<Body> {
-    let whole = compress::represent(object, head, &mut stored);
+    let chosen = compress::represent(object, head, &mut stored);
     if evaluate(&head.headers, object.status, &stored) == Condition::NotModified {
         return not_modified(&stored);
     }
-    let complete = whole.len() as u64;
+    let complete = chosen.as_ref().unwrap_or(&object.body).len() as u64;
     if head.method == Method::HEAD {
         let allowed = object.status != StatusCode::NO_CONTENT;
         if allowed && !stored.contains_key(CONTENT_LENGTH) {
@@ -79,6 +79,7 @@ fn shape(object: &Arc<Object>, mut stored: HeaderMap, head: &RequestHead) -> Res
         }
         return with(object.status, stored, Bytes::new());
     }
+    let whole = chosen.unwrap_or_else(|| object.lent_body());
     if object.status != StatusCode::OK
         || !head.headers.keys().any(|name| *name == RANGE)
         || !compress::may_be_cut(object, head)

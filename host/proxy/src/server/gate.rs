@@ -31,8 +31,8 @@ const AHEAD: usize = 4096;
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// A response of so many bytes is copied together: to write one piece costs the kernel less
-/// than to gather some.
+/// Pieces of so many bytes in all are copied together, as those of most responses: to write one
+/// costs the kernel less than to gather some.
 const SMALL: usize = 4096;
 
 thread_local! {
@@ -397,8 +397,8 @@ impl<S: Transport> AsyncWrite for Gate<S> {
         let this = self.get_mut();
         ready!(this.write_interim(cx))?;
         let length = data.iter().map(|piece| piece.len()).sum::<usize>();
-        let polled = match length {
-            0..=SMALL => SCRATCH.with_borrow_mut(|scratch| {
+        let polled = match (data, length) {
+            ([_, _, ..], 0..=SMALL) => SCRATCH.with_borrow_mut(|scratch| {
                 scratch.clear();
                 data.iter()
                     .for_each(|piece| scratch.extend_from_slice(piece));
