@@ -96,14 +96,18 @@ impl Compiler {
     }
 
     /// Blocks until it has answered. On a node whose processors have no time to spare it begins
-    /// anew, with a small part of theirs.
-    pub(crate) fn compile(&self, component: &[u8]) -> Result<Code, Failure> {
+    /// anew, with a small part of theirs. It takes as many of them as there are, or `threads`.
+    pub(crate) fn compile(
+        &self,
+        component: &[u8],
+        threads: Option<usize>,
+    ) -> Result<Code, Failure> {
         let bytes = u32::try_from(component.len()).unwrap_or(u32::MAX);
         let patience = PATIENCE + PATIENCE_PER_BYTE.saturating_mul(bytes);
-        if let Some(code) = self.try_compile(component, Some(patience))? {
+        if let Some(code) = self.try_compile(component, threads, Some(patience))? {
             return Ok(code);
         }
-        let code = self.try_compile(component, None)?;
+        let code = self.try_compile(component, threads, None)?;
         code.ok_or_else(|| Failure::Died("the process that compiles it gave up twice".to_owned()))
     }
 
@@ -111,6 +115,7 @@ impl Compiler {
     fn try_compile(
         &self,
         component: &[u8],
+        threads: Option<usize>,
         idle_for: Option<Duration>,
     ) -> Result<Option<Code>, Failure> {
         let start = |error: io::Error| {
@@ -132,6 +137,8 @@ impl Compiler {
             .stdout(output)
             // It ends soon: what it would give back meanwhile it takes again at once.
             .env("MIMALLOC_PURGE_DELAY", "-1")
+            // By which wasmtime divides the work.
+            .envs(threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())))
             .spawn()
             .map_err(start)?;
         // One that ends before it has read all is told by its status. What is written here is

@@ -4,7 +4,9 @@
 //! A node has it done by a process of its own: all threads of one process share its address
 //! space, and a compiler that takes and gives back memory all the time has each of them wait.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -24,6 +26,7 @@ pub(crate) struct Compiling {
     large: Mutex<()>,
     pool: Mutex<Option<Arc<ThreadPool>>>,
     compiler: Option<Compiler>,
+    serving: AtomicBool,
 }
 
 impl Compiling {
@@ -33,6 +36,19 @@ impl Compiling {
             compiler,
             ..Self::default()
         }
+    }
+
+    /// Whether requests are served meanwhile. To take the time that they leave of all cores still
+    /// makes those wait longer that come in these seconds, so a large component then gets half of
+    /// the cores.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Relaxed);
+    }
+
+    /// On how many threads a component of so many bytes is compiled, if not on all.
+    fn threads_for(&self, bytes: usize) -> Option<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (bytes > LARGE && self.serving.load(Relaxed)).then_some((cores / 2).max(1))
     }
 
     /// Compiles a component. Blocks.
@@ -52,7 +68,7 @@ impl Compiling {
         let Some(compiler) = &self.compiler else {
             return here();
         };
-        match compiler.compile(bytes) {
+        match compiler.compile(bytes, self.threads_for(bytes.len())) {
             // An engine of other options, where the address space is short.
             Ok(code) => self
                 .run(|| map(engine, &code))
@@ -150,6 +166,24 @@ mod tests {
     fn a_compiler_that_is_starved_begins_anew_with_a_part_for_itself() {
         let script = r#"cat >/dev/null; test "$0" = --idle-for && exit 4; printf anew; exit 3"#;
         assert_eq!(by(script).unwrap_err().to_string(), "anew");
+    }
+
+    #[test]
+    fn a_large_component_leaves_cores_to_the_requests() {
+        let script = r#"cat >/dev/null; printf '%s' "${RAYON_NUM_THREADS-all}"; exit 3"#;
+        let compiling = Compiling::new(Some(Compiler::new("/bin/sh", ["-c", script])));
+        let threads = |bytes| {
+            let component = vec![0; bytes];
+            let error = compiling.component(&Engine::default(), &component);
+            error.unwrap_err().to_string()
+        };
+        let all = threads(LARGE + 1);
+        compiling.set_serving(true);
+        assert_eq!(threads(LARGE), all, "it takes no time to speak of");
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(threads(LARGE + 1), (cores / 2).max(1).to_string());
+        compiling.set_serving(false);
+        assert_eq!(threads(LARGE + 1), all);
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Engine {
     pub fn pools_instances(&self) -> bool {
         self.0.wasmtime.get_pooling_config().is_some()
     }
+
+    /// Says whether requests are served, for which compiling then leaves half of the cores.
+    pub fn set_serving(&self, serving: bool) {
+        self.0.compiling.set_serving(serving);
+    }
 }
 
 impl EngineInner {

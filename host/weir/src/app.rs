@@ -198,8 +198,9 @@ impl App {
         Ok(app)
     }
 
-    /// Says whether requests are taken, for readiness.
+    /// Says whether requests are taken: for readiness, and for what compiles policies.
     pub(crate) fn set_serving(&self, serving: bool) {
+        self.loader.set_serving(serving);
         self.serving.store(serving, Ordering::Release);
     }
 

@@ -176,6 +176,11 @@ impl Loader {
         }
     }
 
+    /// Says whether requests are served meanwhile.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.engine.set_serving(serving);
+    }
+
     pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
         self.kept.as_ref()
     }
