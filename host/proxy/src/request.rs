@@ -7,7 +7,6 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use memchr::memchr;
 use smallvec::SmallVec;
 use weir_policy::{RequestHead, Scheme};
 use weir_semantics::strip_hop_by_hop;
@@ -148,7 +147,7 @@ fn authority(uri: &Uri, headers: &HeaderMap, scheme: Scheme) -> Result<Box<str>,
 /// Lower-cases an authority, writes its port as a plain number, and leaves out the scheme's
 /// default port, without which it is the same origin.
 pub(crate) fn normalise(text: &str, scheme: Scheme) -> Result<Box<str>, Malformed> {
-    if is_normal(text.as_bytes(), scheme) {
+    if is_normal(text, scheme) {
         return Ok(text.into());
     }
     let parsed: Authority = text.parse().map_err(|_| Malformed::BadHost)?;
@@ -185,21 +184,20 @@ fn default_port(scheme: Scheme) -> u16 {
 
 /// Is it one that [`normalise`] would leave as it is? Of most it is told so for less than by
 /// parsing them; the others count as no.
-fn is_normal(authority: &[u8], scheme: Scheme) -> bool {
-    let (host, port) = match memchr(b':', authority) {
-        Some(at) => (&authority[..at], Some(&authority[at + 1..])),
+fn is_normal(authority: &str, scheme: Scheme) -> bool {
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    let is_other_port = |digits: &[u8]| match digits {
-        [b'1'..=b'9', rest @ ..] if rest.len() < 5 && rest.iter().all(u8::is_ascii_digit) => {
-            let digits = digits.iter().map(|digit| u32::from(digit - b'0'));
-            let port = u16::try_from(digits.fold(0, |port, digit| port * 10 + digit));
-            port.is_ok_and(|port| port != default_port(scheme))
-        }
-        _ => false,
+    let is_plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let is_other_port = |digits: &str| {
+        // No zero in front, and no sign, which a number may have too.
+        digits.starts_with(|first| matches!(first, '1'..='9'))
+            && digits
+                .parse()
+                .is_ok_and(|port: u16| port != default_port(scheme))
     };
-    !host.is_empty() && host.iter().all(is_plain) && port.is_none_or(is_other_port)
+    !host.is_empty() && host.bytes().all(is_plain) && port.is_none_or(is_other_port)
 }
 
 #[cfg(test)]
@@ -253,7 +251,7 @@ mod tests {
             authority in "[a-z0-9.\\-]{1,6}(:[0-9]{1,6})?|[aA0.:@\\[\\]_ ]{0,6}|(80|443|0|65535|65536)?:(80|443|0|080|65535|65536|99999)",
         ) {
             for scheme in [Scheme::Http, Scheme::Https] {
-                if is_normal(authority.as_bytes(), scheme) {
+                if is_normal(&authority, scheme) {
                     let upper = authority.to_ascii_uppercase();
                     // Nothing in upper case looks normal, so this one is parsed.
                     let prefixed = normalise(&format!("A{upper}"), scheme).unwrap();
