@@ -224,11 +224,10 @@ impl Client {
 
     /// Finds out again whether the log can be reached, and where.
     pub(super) fn reckon(&self) {
-        let home = self.home();
-        let up = home.is_some_and(|home| home.guard.enter().is_some());
-        self.0
-            .up
-            .send_if_modified(|was| std::mem::replace(was, up) != up);
+        settle(&self.0.up, || {
+            let home = self.home();
+            home.is_some_and(|home| home.guard.enter().is_some())
+        });
     }
 
     /// A server is well again.
@@ -450,6 +449,15 @@ impl Client {
     }
 }
 
+/// Tells what holds now. Of several who ask at the same time the last one is told last:
+/// asked outside of the lock, an answer from before would be told after it, and stay.
+fn settle(told: &watch::Sender<bool>, holds: impl FnOnce() -> bool) {
+    told.send_if_modified(|was| {
+        let now = holds();
+        std::mem::replace(was, now) != now
+    });
+}
+
 /// The replies of a pipeline.
 fn listed(replies: Value) -> Vec<Value> {
     match replies {
@@ -510,5 +518,41 @@ impl ConnectionLike for StandIn<'_> {
 
     fn get_db(&self) -> i64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// A node once waited for ever for a Redis that answered: at its start one had asked
+    /// just before, and told just after.
+    #[test]
+    fn what_holds_last_is_told_last() {
+        let (told, holds) = (watch::Sender::new(false), AtomicBool::new(false));
+        let (asked, wait) = mpsc::channel();
+        let (overtook, overtaken) = mpsc::channel();
+        thread::scope(|scope| {
+            let (told, holds) = (&told, &holds);
+            scope.spawn(move || {
+                wait.recv().expect("the other asks");
+                holds.store(true, Ordering::Release);
+                settle(told, || holds.load(Ordering::Acquire));
+                // The other may be gone.
+                let _ = overtook.send(());
+            });
+            settle(told, || {
+                let before = holds.load(Ordering::Acquire);
+                asked.send(()).expect("the other waits");
+                // Time to overtake, for who can.
+                let _ = overtaken.recv_timeout(Duration::from_millis(50));
+                before
+            });
+        });
+        assert!(*told.borrow());
     }
 }
