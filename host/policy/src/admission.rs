@@ -64,8 +64,8 @@ impl Admission {
             // A plain load first: there is seldom anything to do.
             None if self.responses_failed.load(Relaxed) == 0 => {}
             None => self.responses_failed.store(0, Relaxed),
-            // Calls of another hook may have all the instances.
-            Some(CallErrorKind::Busy) => {}
+            // Calls of another hook may have all the instances; or it was not made.
+            Some(CallErrorKind::Busy | CallErrorKind::Quarantined) => {}
             // It would take years to overflow, and then it is called three times more.
             Some(_) => {
                 self.responses_failed.fetch_add(1, Relaxed);
@@ -94,7 +94,9 @@ mod tests {
         admission.set(0);
         assert_eq!(made(|| admission.of_request()), 0);
         (1..IN_A_ROW).for_each(|_| admission.responded(TRAPPED));
-        (0..10).for_each(|_| admission.responded(Some(CallErrorKind::Busy)));
+        for says_nothing in [CallErrorKind::Busy, CallErrorKind::Quarantined] {
+            (0..10).for_each(|_| admission.responded(Some(says_nothing)));
+        }
         assert_eq!(made(|| admission.of_response()), 1_000);
         admission.responded(TRAPPED);
         assert_eq!(made(|| admission.of_response()), 0);

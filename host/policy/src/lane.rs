@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 /// Their priority: beside a thread that serves, about one part in ten. With the lowest one a
@@ -134,12 +134,23 @@ pub(crate) struct Lane {
     threads: usize,
 }
 
+/// Why a call did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoTurn {
+    /// Its turns did not come in time, or too many wait for theirs.
+    Late,
+    /// Its policy's calls are not to be made any more: [`Pace::spare`].
+    Spared,
+}
+
 /// How often the calls of one policy take long, and how many of them go on at once.
 #[derive(Debug)]
 pub(crate) struct Pace {
     made: Instant,
     turns: Semaphore,
     room: Semaphore,
+    /// Those that wait for a turn are given up.
+    spared: Notify,
     /// The second since `made`, times 256, and how often they did in it.
     costly: AtomicU64,
     /// Until when they begin in the lane, in milliseconds since `made`.
@@ -173,6 +184,7 @@ impl Lane {
             made: Instant::now(),
             turns: Semaphore::new(self.threads),
             room: Semaphore::new(self.threads * QUEUE),
+            spared: Notify::new(),
             costly: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
         })
@@ -189,8 +201,8 @@ impl Lane {
     }
 
     /// Runs a call that may use `cpu` of CPU time: here for its first ticks, unless the policy's
-    /// calls took long of late, and then in the lane. `None` when its turns did not come in
-    /// time, or too many wait for theirs.
+    /// calls took long of late, and then in the lane. `may_spare`: it need not be made if the
+    /// policy's calls are [spared](Pace::spare) before it has its first turn there.
     ///
     /// A call that was given up goes on to its end when it had a turn: an instance that it makes
     /// is there for the next one.
@@ -198,8 +210,9 @@ impl Lane {
         &self,
         pace: &Arc<Pace>,
         cpu: Duration,
+        may_spare: bool,
         mut call: Pin<Box<impl Future<Output = T> + Send + 'static>>,
-    ) -> Option<T> {
+    ) -> Result<T, NoTurn> {
         let mut used = Duration::ZERO;
         if !pace.is_slow() {
             let ended = poll_fn(|context| {
@@ -214,15 +227,28 @@ impl Lane {
                 }
             });
             if let Some(value) = ended.await {
-                return Some(value);
+                return Ok(value);
             }
             pace.costly();
         }
-        let _room = pace.room.try_acquire().ok()?;
-        let task = self.spawn(pace, used, call)?;
+        let _room = pace.room.try_acquire().map_err(|_| NoTurn::Late)?;
+        // Told from here on, also before it is polled.
+        let spared = pace.spared.notified();
+        let task = self.spawn(pace, used, call).ok_or(NoTurn::Late)?;
+        let (begun, ended) = (Arc::clone(&task.goes_on), task.ended());
+        let spared = async {
+            spared.await;
+            if !may_spare || begun.load(Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         let patience = (PATIENCE + cpu * SHARE).min(LONGEST + cpu);
-        let ended = tokio::time::timeout(patience, task.ended()).await;
-        ended.ok().flatten()
+        tokio::select! {
+            ended = tokio::time::timeout(patience, ended) => {
+                ended.ok().flatten().ok_or(NoTurn::Late)
+            }
+            () = spared => Err(NoTurn::Spared),
+        }
     }
 
     fn spawn<T: Send + 'static>(
@@ -348,6 +374,12 @@ impl Pace {
         }
     }
 
+    /// Has the calls that wait for their first turn in the lane given up: what waits while a
+    /// policy fails would go on to fail for long after it is known.
+    pub(crate) fn spare(&self) {
+        self.spared.notify_waiters();
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -394,7 +426,7 @@ mod tests {
     async fn a_call_that_takes_long_goes_on_aside() {
         let lane = Lane::new().unwrap();
         let places = lane
-            .run(&lane.pace(), CPU, Box::pin(interrupted(3)))
+            .run(&lane.pace(), CPU, true, Box::pin(interrupted(3)))
             .await
             .unwrap();
         assert_eq!(places.len(), 4);
@@ -411,7 +443,9 @@ mod tests {
             place()
         };
         assert_eq!(
-            lane.run(&lane.pace(), CPU, Box::pin(waits)).await.unwrap(),
+            lane.run(&lane.pace(), CPU, true, Box::pin(waits))
+                .await
+                .unwrap(),
             place()
         );
     }
@@ -422,23 +456,23 @@ mod tests {
         let (slow, quick) = (lane.pace(), lane.pace());
         // Enough for one of two seconds, should one end meanwhile.
         for _ in 0..=COSTLY * 2 {
-            lane.run(&slow, CPU, Box::pin(interrupted(1)))
+            lane.run(&slow, CPU, true, Box::pin(interrupted(1)))
                 .await
                 .unwrap();
         }
         let places = lane
-            .run(&slow, CPU, Box::pin(interrupted(0)))
+            .run(&slow, CPU, true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [in_the_lane()]);
         let places = lane
-            .run(&quick, CPU, Box::pin(interrupted(0)))
+            .run(&quick, CPU, true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [place()], "another policy's do not");
         slow.slow_until.store(slow.now(), Relaxed);
         let places = lane
-            .run(&slow, CPU, Box::pin(interrupted(0)))
+            .run(&slow, CPU, true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [place()], "for a second only");
@@ -453,10 +487,13 @@ mod tests {
         let _held = one.turns.acquire_many(one.turns.available_permits() as u32);
         let _held = _held.await.unwrap();
         // Time is not real here, and passes when all others wait.
-        assert_eq!(lane.run(&one, CPU, Box::pin(interrupted(0))).await, None);
+        assert_eq!(
+            lane.run(&one, CPU, true, Box::pin(interrupted(0))).await,
+            Err(NoTurn::Late)
+        );
         tokio::time::resume();
-        let places = lane.run(&other, CPU, Box::pin(interrupted(0))).await;
-        assert_eq!(places, Some(vec![in_the_lane()]));
+        let places = lane.run(&other, CPU, true, Box::pin(interrupted(0))).await;
+        assert_eq!(places, Ok(vec![in_the_lane()]));
     }
 
     #[tokio::test]
@@ -481,7 +518,7 @@ mod tests {
         };
         let pace = lane.pace();
         pace.slow_until.store(u64::MAX, Relaxed);
-        let (before, used) = lane.run(&pace, CPU, Box::pin(call)).await.unwrap();
+        let (before, used) = lane.run(&pace, CPU, true, Box::pin(call)).await.unwrap();
         let fits = |time: Duration| (5..20).contains(&time.as_millis());
         assert!(fits(used), "{used:?}");
         assert!(fits(before), "{before:?} in the turn before");
@@ -498,7 +535,10 @@ mod tests {
             while cpu_time() - began < Duration::from_millis(5) {}
             (first, slept, met())
         };
-        let (first, slept, computed) = lane.run(&lane.pace(), CPU, Box::pin(call)).await.unwrap();
+        let (first, slept, computed) = lane
+            .run(&lane.pace(), CPU, true, Box::pin(call))
+            .await
+            .unwrap();
         assert!(
             first < Duration::from_millis(1),
             "{first:?}: measured from there on"
@@ -529,7 +569,7 @@ mod tests {
                 interrupted(1).await;
             }
         };
-        let waited = lane.run(&pace, CPU, Box::pin(call));
+        let waited = lane.run(&pace, CPU, true, Box::pin(call));
         assert!(tokio::time::timeout(CPU, waited).await.is_err());
         assert!(!gone.load(Relaxed), "it goes on");
         // It has the turns, and another one of the policy waits for them in vain.
@@ -543,7 +583,7 @@ mod tests {
             let _held = held;
             interrupted(1).await
         };
-        let waited = lane.run(&pace, CPU, Box::pin(call));
+        let waited = lane.run(&pace, CPU, true, Box::pin(call));
         assert!(tokio::time::timeout(CPU, waited).await.is_err());
         while !second.load(Relaxed) {
             tokio::task::yield_now().await;
@@ -556,20 +596,63 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_for_its_first_turn_can_be_given_up_if_it_may_be() {
+        let lane = Lane::new().unwrap();
+        let pace = lane.pace();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // Before it waits it has had a turn.
+        let begun = async {
+            interrupted(1).await;
+            told.await.unwrap();
+        };
+        let begun = lane.run(&pace, CPU, true, Box::pin(begun));
+        let others = async {
+            let all = pace.turns.available_permits();
+            while pace.slow_until.load(Relaxed) == 0 {
+                let _ = lane.run(&pace, CPU, true, Box::pin(interrupted(1))).await;
+            }
+            let turns = pace.turns.acquire_many(all as u32).await.unwrap();
+            let gone = Arc::default();
+            let held = Gone(Arc::clone(&gone));
+            let call = async move {
+                let _held = held;
+            };
+            let may = lane.run(&pace, CPU, true, Box::pin(call));
+            let must = lane.run(&pace, CPU, false, Box::pin(std::future::ready(())));
+            let spare = async {
+                while pace.room.available_permits() > all * QUEUE - 3 {
+                    tokio::task::yield_now().await;
+                }
+                pace.spare();
+                while !gone.load(Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+                drop(turns);
+                tell.send(()).unwrap();
+            };
+            let (may, must, ()) = tokio::join!(may, must, spare);
+            (may, must)
+        };
+        let (begun, (may, must)) = tokio::join!(begun, others);
+        assert_eq!(may, Err(NoTurn::Spared));
+        assert_eq!((begun, must), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test]
     async fn while_a_call_waits_others_of_its_policy_have_the_turn() {
         let lane = Lane::new().unwrap();
         let pace = lane.pace();
         pace.slow_until.store(u64::MAX, Relaxed);
         let (tell, told) = tokio::sync::oneshot::channel();
-        let waits = lane.run(&pace, CPU, Box::pin(told));
+        let waits = lane.run(&pace, CPU, true, Box::pin(told));
         let others = async {
             for _ in 0..3 {
-                let places = lane.run(&pace, CPU, Box::pin(interrupted(2))).await;
-                assert_eq!(places, Some(vec![in_the_lane(); 3]));
+                let places = lane.run(&pace, CPU, true, Box::pin(interrupted(2))).await;
+                assert_eq!(places, Ok(vec![in_the_lane(); 3]));
             }
             tell.send(()).unwrap();
         };
-        assert_eq!(tokio::join!(waits, others).0, Some(Ok(())));
+        assert_eq!(tokio::join!(waits, others).0, Ok(Ok(())));
     }
 
     #[tokio::test]
@@ -580,9 +663,9 @@ mod tests {
         let all = pace.room.acquire_many(pace.room.available_permits() as u32);
         let all = all.await.unwrap();
         let call = || Box::pin(std::future::ready(()));
-        assert_eq!(lane.run(&pace, CPU, call()).await, None);
+        assert_eq!(lane.run(&pace, CPU, true, call()).await, Err(NoTurn::Late));
         drop(all);
-        assert_eq!(lane.run(&pace, CPU, call()).await, Some(()));
+        assert_eq!(lane.run(&pace, CPU, true, call()).await, Ok(()));
     }
 
     #[tokio::test]
@@ -593,6 +676,8 @@ mod tests {
             interrupted(1).await;
             panic!("in the guest's host call")
         };
-        lane.run::<()>(&lane.pace(), CPU, Box::pin(call)).await;
+        let _ = lane
+            .run::<()>(&lane.pace(), CPU, true, Box::pin(call))
+            .await;
     }
 }

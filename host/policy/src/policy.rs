@@ -12,7 +12,7 @@ use crate::admission::Admission;
 use crate::decision::{Adjustment, Decision, ResponseInfo, Selector};
 use crate::error::{CallError, CallErrorKind};
 use crate::instance::{HookFunc, Hooks, Instance, Template};
-use crate::lane::{self, Pace};
+use crate::lane::{self, NoTurn, Pace};
 use crate::limits::Limits;
 use crate::memo::{Memo, Recall};
 use crate::pool::Pool;
@@ -195,6 +195,16 @@ impl Policy {
     /// fail at once as [`CallErrorKind::Quarantined`]. What is remembered is still given.
     pub fn admit(&self, percent: u8) {
         self.0.admission.set(percent);
+        if percent == 0 {
+            self.spare();
+        }
+    }
+
+    /// Has the calls that wait for a thread fail at once as [`CallErrorKind::Quarantined`]:
+    /// those of `on-request`, and those of `on-response` for safe methods. For a version that
+    /// is not in force any more since it fails.
+    pub fn spare(&self) {
+        self.0.pace.spare();
     }
 
     /// The percentage of the calls of `on-request` that are made.
@@ -422,6 +432,12 @@ impl Policy {
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
         let Inner { template, pace, .. } = &*self.0;
+        // After a change, and of an event, the guest alone can say what is to go.
+        let may_spare = match (hook, &call.request) {
+            (Hook::OnRequest, _) => true,
+            (Hook::OnResponse, Some(request)) => request.method.is_safe(),
+            _ => false,
+        };
         let policy = self.clone();
         let called = Box::pin(async move {
             policy
@@ -429,8 +445,8 @@ impl Policy {
                 .await
         });
         let cpu = template.budget(hook);
-        match template.engine.lane.run(pace, cpu, called).await {
-            Some(ended) => {
+        match template.engine.lane.run(pace, cpu, may_spare, called).await {
+            Ok(ended) => {
                 if ended
                     .as_ref()
                     .is_err_and(|error| error.kind.costs_instance())
@@ -439,7 +455,13 @@ impl Policy {
                 }
                 ended
             }
-            None => {
+            Err(NoTurn::Spared) => {
+                if hook == Hook::OnRequest {
+                    self.0.admission.spare();
+                }
+                Err(self.not_admitted(hook))
+            }
+            Err(NoTurn::Late) => {
                 let text = "its calls take long, and no turn of the node's threads for such calls came in time";
                 let error = template.error(CallErrorKind::Busy, hook, text);
                 let stats = template.shared.stats.hook(hook);

@@ -12,7 +12,8 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use support::{CAPABILITIES, GUEST, Node, all_grants, load, request, services, spec};
 use weir_policy::{
     CallError, CallErrorKind, Decision, Engine, EngineOptions, Hook, LoadCause, Policy, PolicySpec,
@@ -321,4 +322,27 @@ async fn a_guest_that_loops_takes_no_time_of_the_thread_that_serves() {
         counted >= Duration::from_millis(199),
         "{counted:?} is what the guest used"
     );
+}
+
+#[tokio::test]
+async fn what_waits_to_loop_is_given_up_when_the_policy_is_called_no_more() {
+    let (policy, _) = load(&GUEST, |spec| {
+        spec.limits.cpu = Duration::from_millis(50);
+    })
+    .await;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let head = request("/spin", &[]);
+    let decide = |_| policy.decide(&head, 0);
+    let mut calls: FuturesUnordered<_> = (0..cores * 16).map(decide).collect();
+    let first = calls.next().await.unwrap().unwrap_err();
+    assert_eq!(first.kind, CallErrorKind::CpuLimit);
+    policy.admit(0);
+    let rest: Vec<CallErrorKind> = calls.map(|it| it.unwrap_err().kind).collect().await;
+    let count = |kind| rest.iter().filter(|it| **it == kind).count();
+    let given_up = count(CallErrorKind::Quarantined);
+    assert!(given_up > 0, "{rest:?}");
+    assert_eq!(policy.spared(), given_up as u64);
+    assert_eq!(count(CallErrorKind::CpuLimit) + given_up, rest.len());
+    let counted = policy.stats().hook(Hook::OnRequest).calls();
+    assert_eq!(counted, (rest.len() - given_up + 1) as u64);
 }

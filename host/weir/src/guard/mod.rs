@@ -214,7 +214,10 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
     };
     match step {
         Step::EndTrial(broken) => {
-            let tried = entry.trial().map(|trial| trial.policy.version().to_owned());
+            let tried = entry.trial().map(|trial| {
+                trial.policy.spare();
+                trial.policy.version().to_owned()
+            });
             let Some(back) = state.policies.roll_back(name) else {
                 return;
             };
@@ -226,6 +229,7 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
             app.rolled_back(name, back, broken.rule, Some(broken.text));
         }
         Step::Back(broken) => {
+            entry.policy().spare();
             let Some(to) = state.policies.take_back(name) else {
                 return;
             };
