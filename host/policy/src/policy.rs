@@ -317,8 +317,9 @@ impl Policy {
         record: Record,
         but_not: u64,
     ) -> Result<Asked, CallError> {
-        let call = Call {
-            request: Some(request.clone()),
+        let request = Arc::clone(request);
+        let call = move || Call {
+            request: Some(request),
             now_ms,
             ..Call::default()
         };
@@ -326,9 +327,13 @@ impl Policy {
             state.recorder.begin(record);
             Ok((Resource::new_borrow(state.arena.subject()?),))
         };
-        self.run(
-            Hook::OnRequest,
+        let which = Which {
+            hook: Hook::OnRequest,
             but_not,
+            may_spare: true,
+        };
+        self.run(
+            which,
             call,
             lend,
             |hooks| hooks.on_request,
@@ -359,8 +364,9 @@ impl Policy {
         if may_spare && !admission.of_response() {
             return Err(self.not_admitted(Hook::OnResponse));
         }
-        let call = Call {
-            request: Some(request.clone()),
+        let request = Arc::clone(request);
+        let call = move || Call {
+            request: Some(request),
             response: Some(response),
             now_ms,
             ..Call::default()
@@ -369,9 +375,13 @@ impl Policy {
             let request = Resource::new_borrow(state.arena.subject()?);
             Ok((request, Resource::new_borrow(state.arena.subject()?)))
         };
+        let which = Which {
+            hook: Hook::OnResponse,
+            but_not: 0,
+            may_spare,
+        };
         let called = self.run(
-            Hook::OnResponse,
-            0,
+            which,
             call,
             lend,
             |hooks| hooks.on_response,
@@ -395,18 +405,23 @@ impl Policy {
         data: &str,
         now_ms: u64,
     ) -> Result<Vec<Selector>, CallError> {
-        let call = Call {
-            event: Some(Event {
-                kind: kind.to_owned(),
-                data: data.to_owned(),
-            }),
+        let event = Event {
+            kind: kind.to_owned(),
+            data: data.to_owned(),
+        };
+        let call = move || Call {
+            event: Some(event),
             now_ms,
             ..Call::default()
         };
         let lend = |state: &mut State| Ok((Resource::new_borrow(state.arena.subject()?),));
+        let which = Which {
+            hook: Hook::OnEvent,
+            but_not: 0,
+            may_spare: false,
+        };
         self.run(
-            Hook::OnEvent,
-            0,
+            which,
             call,
             lend,
             |hooks| hooks.on_event,
@@ -415,12 +430,12 @@ impl Policy {
         .await
     }
 
-    /// Calls one hook, aside when it takes long.
+    /// Calls one hook, aside when it takes long. What it is called with is made where it is used:
+    /// in the futures around it there would be several copies.
     async fn run<P, R, T>(
         &self,
-        hook: Hook,
-        but_not: u64,
-        call: Call,
+        which: Which,
+        call: impl FnOnce() -> Call + Send + 'static,
         lend: impl FnOnce(&mut State) -> wasmtime::Result<P> + Send + 'static,
         function: impl FnOnce(&Hooks) -> HookFunc<P, R> + Send + 'static,
         finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T> + Send + 'static,
@@ -432,18 +447,12 @@ impl Policy {
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
         let Inner { template, pace, .. } = &*self.0;
-        // After a change, and of an event, the guest alone can say what is to go.
-        let may_spare = match (hook, &call.request) {
-            (Hook::OnRequest, _) => true,
-            (Hook::OnResponse, Some(request)) => request.method.is_safe(),
-            _ => false,
-        };
+        let Which {
+            hook, may_spare, ..
+        } = which;
         let policy = self.clone();
-        let called = Box::pin(async move {
-            policy
-                .call(hook, but_not, call, lend, function, finish)
-                .await
-        });
+        let called =
+            Box::pin(async move { policy.call(which, call, lend, function, finish).await });
         let cpu = template.budget(hook);
         match template.engine.lane.run(pace, cpu, may_spare, called).await {
             Ok(ended) => {
@@ -476,9 +485,8 @@ impl Policy {
     /// went well or the guest returned an error in order.
     async fn call<P, R, T>(
         &self,
-        hook: Hook,
-        but_not: u64,
-        call: Call,
+        Which { hook, but_not, .. }: Which,
+        call: impl FnOnce() -> Call + Send,
         lend: impl FnOnce(&mut State) -> wasmtime::Result<P> + Send,
         function: impl FnOnce(&Hooks) -> HookFunc<P, R> + Send,
         finish: impl FnOnce(&mut State, u64, R) -> wasmtime::Result<T> + Send,
@@ -504,14 +512,15 @@ impl Policy {
         let idle = pool.take_where(|instance: &Instance| instance.id != but_not);
         let mut instance = match idle {
             Some(instance) => instance,
-            None => match template.instantiate().await {
+            // Boxed: it is rare and large, and every call would have room for it.
+            None => match Box::pin(template.instantiate()).await {
                 Ok(instance) => instance,
                 Err(error) => return fail(Duration::ZERO, error),
             },
         };
         let id = instance.id;
         let began = Watch::start();
-        let params = match lend(instance.begin(call)) {
+        let params = match lend(instance.begin(call())) {
             Ok(params) => params,
             Err(error) => {
                 let took = began.took(instance.state());
@@ -538,6 +547,17 @@ impl Policy {
             }
         }
     }
+}
+
+/// Which call is to be made.
+#[derive(Clone, Copy)]
+struct Which {
+    hook: Hook,
+    /// The instance that is not to be asked; 0: any will do.
+    but_not: u64,
+    /// It need not be made when the policy is called no more. After a change, and of an event, the
+    /// guest alone can say what is to go.
+    may_spare: bool,
 }
 
 /// How long a call takes: the time that passes on threads that serve; in the lane, where most
