@@ -134,7 +134,7 @@ impl Node {
                 false => response,
             }));
         };
-        let now = self.clock.now();
+        let now = self.clock.at(started);
         let call = |head| Call {
             node: Arc::clone(self),
             generation: Arc::clone(&generation),
