@@ -14,6 +14,7 @@ mod site;
 mod steady;
 mod swaps;
 mod traffic;
+mod train;
 mod wrk;
 
 use anyhow::Result;
@@ -48,6 +49,8 @@ enum What {
     Deploys(deploys::Options),
     /// What a policy that misbehaves costs the other routes.
     Neighbour(neighbour::Options),
+    /// Measures nothing: the work at which the compiler watches a node that is to be shipped.
+    Train(train::Options),
 }
 
 #[tokio::main]
@@ -63,5 +66,6 @@ async fn main() -> Result<()> {
         What::Swaps(options) => swaps::run(&options).await,
         What::Deploys(options) => deploys::run(&options).await,
         What::Neighbour(options) => neighbour::run(&options).await,
+        What::Train(options) => train::run(&options).await,
     }
 }

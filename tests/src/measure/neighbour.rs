@@ -6,14 +6,17 @@
 //!
 //! The two nodes of a pair take turns by the second, so that a machine that is slower for a while
 //! is so for both. By default the first row has a good policy beside a good one: finer than it differs from 1,
-//! the others say nothing.
+//! the others say nothing. The second one has a good policy too, and a process that has nothing to do with Weir
+//! and computes at the lowest priority there is (`SCHED_IDLE`): what it costs that a core is not idle.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use tokio::process::{Child, Command};
 use weir_tests::names::POLICY_ERRORS;
 use weir_tests::{Config, Scratch, Weir, answer, guests};
 
@@ -23,11 +26,12 @@ use super::{percent, steady};
 /// What `weir-measure neighbour` takes.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Misdeeds of `plugins/misbehaving`; `nothing` for what no misdeed at all differs by.
+    /// Misdeeds of `plugins/misbehaving`; `nothing` for what no misdeed at all differs by,
+    /// `another-process` for that of a process of its own that only computes.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "nothing,endless-loop,endless-host-calls,memory-growth,deep-recursion,huge-reply,leak-handles,trap-on-request,endless-loop-on-response"
+        default_value = "nothing,another-process,endless-loop,endless-host-calls,memory-growth,deep-recursion,huge-reply,leak-handles,trap-on-request,endless-loop-on-response"
     )]
     misdeeds: Vec<String>,
     /// Requests a second on the other route.
@@ -95,9 +99,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What computes beside a node whose policies are good.
+const ANOTHER_PROCESS: &str = "another-process";
+
 /// One of the two nodes of a pair.
 struct Half {
     node: Weir,
+    another_process: bool,
     dir: Scratch,
     /// How long answers on the other route took, in microseconds.
     latencies: Vec<u64>,
@@ -110,6 +118,8 @@ struct Half {
 
 impl Half {
     async fn start(site: &Site, misdeed: &str, options: &Options) -> Result<Self> {
+        let another_process = misdeed == ANOTHER_PROCESS;
+        let misdeed = if another_process { "nothing" } else { misdeed };
         let guard = if options.guard { "" } else { "failures = 100" };
         let node = Config::whole(
             "listen = [\"127.0.0.1:{port}\"]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
@@ -128,6 +138,7 @@ impl Half {
         site::fill(node.port(), 0..options.objects).await?;
         Ok(Self {
             node,
+            another_process,
             dir: Scratch::new(),
             latencies: Vec::new(),
             asked: Arc::default(),
@@ -137,6 +148,7 @@ impl Half {
 
     /// A second of load on both routes.
     async fn turn(&mut self, options: &Options) -> Result<()> {
+        let other = self.another_process.then(computes).transpose()?;
         let ended = Arc::new(AtomicBool::new(false));
         let bad = tokio::spawn(load(
             self.node.url("/bad/"),
@@ -149,6 +161,9 @@ impl Half {
         let latencies = steady::run(port, options.objects, 8, options.rate, 1, dir).await;
         ended.store(true, Relaxed);
         bad.await?;
+        if let Some(mut other) = other {
+            other.kill().await?;
+        }
         self.latencies.extend(latencies?);
         Ok(())
     }
@@ -168,6 +183,16 @@ impl Half {
         );
         Ok(admin.metric(POLICY_ERRORS, &[]).await - not_called)
     }
+}
+
+/// A process that takes what nobody else wants of a core.
+fn computes() -> Result<Child> {
+    Command::new("chrt")
+        .args(["--idle", "0", "sh", "-c", "while :; do :; done"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run chrt (Debian package util-linux)")
 }
 
 /// Requests at a steady rate, whether or not those before have been answered.

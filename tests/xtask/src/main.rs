@@ -1,6 +1,6 @@
 //! Tasks of the repository: `cargo xtask test`, `cargo xtask bench`, `cargo xtask links`,
 //! `cargo xtask smuggling`, `cargo xtask transcripts`, `cargo xtask fuzz`,
-//! `cargo xtask chaos`, `cargo xtask measure`, `cargo xtask simulate`.
+//! `cargo xtask chaos`, `cargo xtask dist`, `cargo xtask measure`, `cargo xtask simulate`.
 
 mod bench;
 mod cache_tests;
@@ -10,6 +10,7 @@ mod install;
 mod links;
 mod measure;
 mod run;
+mod shipped;
 mod simulate;
 mod smuggling;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Options),
     /// The cost of a cache hit: Weir, nginx, Varnish, HAProxy and Traffic Server in one run.
     Bench(bench::Options),
+    /// The node as it is shipped: built for what one was seen to do at work.
+    Dist(shipped::Options),
     /// The public suite http-tests/cache-tests against Weir, nginx and Varnish.
     CacheTests(cache_tests::Options),
     /// Dead links in the Markdown files: files and anchors, no network.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Dist(options) => shipped::run(&options),
         Task::CacheTests(options) => cache_tests::run(&options),
         Task::Links => links::run(),
         Task::Smuggling => smuggling::run(),

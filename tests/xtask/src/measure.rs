@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::install::{self, Tool};
-use crate::run;
+use crate::{run, shipped};
 
 /// What `cargo xtask measure` takes.
 #[derive(Args)]
@@ -32,5 +32,5 @@ const TOOLS: [Tool; 3] = [
 /// Builds the node as it is shipped, or takes the one that `WEIR_BIN` names, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::tools(&TOOLS)?;
-    run::beside(&run::node_as_shipped()?, "weir-measure", &options.words)
+    run::beside(&shipped::node()?, "weir-measure", &options.words)
 }

@@ -85,16 +85,6 @@ pub(crate) fn beside(node: &Path, program: &str, words: &[String]) -> Result<()>
     shown(&mut command)
 }
 
-/// The node as it is shipped, built for that, or the binary that `WEIR_BIN` names.
-pub(crate) fn node_as_shipped() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("WEIR_BIN") {
-        return Ok(PathBuf::from(program));
-    }
-    let words = ["build", "--profile", "dist", "--workspace", "--bin", "weir"];
-    shown(&mut cargo(&words))?;
-    Ok(target_dir().join("dist/weir"))
-}
-
 /// Runs a command with its output shown, and returns its last `keep` lines beside whether
 /// it succeeded.
 pub(crate) fn kept(mut command: Command, keep: usize) -> Result<(bool, Vec<String>)> {

@@ -13,7 +13,7 @@ use super::origin::Origin;
 use super::server::{Server, free_port};
 use super::{CONNECTIONS, OBJECTS, load, target, weir};
 use crate::install::{self, Tool};
-use crate::run;
+use crate::{run, shipped};
 
 const TOOLS: &[Tool] = &[
     Tool {
@@ -32,7 +32,7 @@ const HITS: usize = 10_000;
 /// Counts, prints, and compares where there is something to compare with.
 pub(super) fn run(dir: &Path, against: Option<&Path>) -> Result<()> {
     install::tools(TOOLS)?;
-    let shipped = run::node_as_shipped()?;
+    let shipped = shipped::node()?;
     let more = |this: u64, than: u64| (this as f64 / than as f64 - 1.0) * 100.0;
     let plain = count(dir, "plain", &shipped, None)?;
     println!("instructions of a hit: {plain}");

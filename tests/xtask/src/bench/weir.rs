@@ -6,11 +6,11 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::server::{Server, free_port};
-use crate::{install, run};
+use crate::{install, run, shipped};
 
 /// Builds and starts a node; `policy` names a folder under `plugins/`.
 pub(crate) fn start(dir: &Path, origin: u16, policy: Option<&str>) -> Result<Server> {
-    let program = run::node_as_shipped()?;
+    let program = shipped::node()?;
     let name = if policy.is_some() {
         "weir, static-site"
     } else {
