@@ -55,7 +55,12 @@ impl Admission {
     /// Is this call of `on-response` made? Each is while the policy is tried again: were only some
     /// made, what fails would be too small a part of what the policy is asked to be seen.
     pub(crate) fn of_response(&self) -> bool {
-        self.responses_failed.load(Relaxed) < IN_A_ROW || self.percent() > 0
+        !self.responses_fail() || self.percent() > 0
+    }
+
+    /// Is `on-response` what fails?
+    pub(crate) fn responses_fail(&self) -> bool {
+        self.responses_failed.load(Relaxed) >= IN_A_ROW
     }
 
     /// A call of `on-response` has ended, well or not.

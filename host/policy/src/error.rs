@@ -96,7 +96,8 @@ pub enum CallErrorKind {
     BadOutput,
     /// The guest named a namespace that is not the policy's.
     Namespace,
-    /// The policy failed too often and is not called for a while.
+    /// The policy failed too often and is not called any more, or for a while; this call was not
+    /// made, or given up before it began.
     Quarantined,
 }
 

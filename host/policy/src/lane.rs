@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -139,7 +140,7 @@ pub(crate) struct Lane {
 pub(crate) enum NoTurn {
     /// Its turns did not come in time, or too many wait for theirs.
     Late,
-    /// Its policy's calls are not to be made any more: [`Pace::spare`].
+    /// It had not begun when its policy's calls were given up: [`Pace::spare`].
     Spared,
 }
 
@@ -149,7 +150,8 @@ pub(crate) struct Pace {
     made: Instant,
     turns: Semaphore,
     room: Semaphore,
-    /// Those that wait for a turn are given up.
+    /// How often those that wait for their first turn were given up, and word of it.
+    sparings: AtomicU64,
     spared: Notify,
     /// The second since `made`, times 256, and how often they did in it.
     costly: AtomicU64,
@@ -184,6 +186,7 @@ impl Lane {
             made: Instant::now(),
             turns: Semaphore::new(self.threads),
             room: Semaphore::new(self.threads * QUEUE),
+            sparings: AtomicU64::new(0),
             spared: Notify::new(),
             costly: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
@@ -201,8 +204,8 @@ impl Lane {
     }
 
     /// Runs a call that may use `cpu` of CPU time: here for its first ticks, unless the policy's
-    /// calls took long of late, and then in the lane. `may_spare`: it need not be made if the
-    /// policy's calls are [spared](Pace::spare) before it has its first turn there.
+    /// calls took long of late, and then in the lane. `may_spare` is asked when the policy's calls
+    /// are [spared](Pace::spare) before this one has begun: need it be made?
     ///
     /// A call that was given up goes on to its end when it had a turn: an instance that it makes
     /// is there for the next one.
@@ -210,10 +213,11 @@ impl Lane {
         &self,
         pace: &Arc<Pace>,
         cpu: Duration,
-        may_spare: bool,
+        may_spare: impl Fn() -> bool,
         mut call: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, NoTurn> {
         let mut used = Duration::ZERO;
+        let sparings = pace.sparings.load(Acquire);
         if !pace.is_slow() {
             let ended = poll_fn(|context| {
                 let (turn, polled) = Turn::here(used).poll(call.as_mut(), context);
@@ -234,11 +238,15 @@ impl Lane {
         let _room = pace.room.try_acquire().map_err(|_| NoTurn::Late)?;
         // Told from here on, also before it is polled.
         let spared = pace.spared.notified();
+        let has_begun = !used.is_zero();
+        if !has_begun && pace.sparings.load(Acquire) != sparings && may_spare() {
+            return Err(NoTurn::Spared);
+        }
         let task = self.spawn(pace, used, call).ok_or(NoTurn::Late)?;
         let (begun, ended) = (Arc::clone(&task.goes_on), task.ended());
         let spared = async {
             spared.await;
-            if !may_spare || begun.load(Relaxed) {
+            if has_begun || begun.load(Relaxed) || !may_spare() {
                 std::future::pending::<()>().await;
             }
         };
@@ -374,9 +382,10 @@ impl Pace {
         }
     }
 
-    /// Has the calls that wait for their first turn in the lane given up: what waits while a
-    /// policy fails would go on to fail for long after it is known.
+    /// Has the calls that wait in the lane and have not begun given up, of those that may be: what
+    /// waits while a policy fails would go on to fail for long after it is known.
     pub(crate) fn spare(&self) {
+        self.sparings.fetch_add(1, AcqRel);
         self.spared.notify_waiters();
     }
 
@@ -426,7 +435,7 @@ mod tests {
     async fn a_call_that_takes_long_goes_on_aside() {
         let lane = Lane::new().unwrap();
         let places = lane
-            .run(&lane.pace(), CPU, true, Box::pin(interrupted(3)))
+            .run(&lane.pace(), CPU, || true, Box::pin(interrupted(3)))
             .await
             .unwrap();
         assert_eq!(places.len(), 4);
@@ -443,7 +452,7 @@ mod tests {
             place()
         };
         assert_eq!(
-            lane.run(&lane.pace(), CPU, true, Box::pin(waits))
+            lane.run(&lane.pace(), CPU, || true, Box::pin(waits))
                 .await
                 .unwrap(),
             place()
@@ -456,23 +465,23 @@ mod tests {
         let (slow, quick) = (lane.pace(), lane.pace());
         // Enough for one of two seconds, should one end meanwhile.
         for _ in 0..=COSTLY * 2 {
-            lane.run(&slow, CPU, true, Box::pin(interrupted(1)))
+            lane.run(&slow, CPU, || true, Box::pin(interrupted(1)))
                 .await
                 .unwrap();
         }
         let places = lane
-            .run(&slow, CPU, true, Box::pin(interrupted(0)))
+            .run(&slow, CPU, || true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [in_the_lane()]);
         let places = lane
-            .run(&quick, CPU, true, Box::pin(interrupted(0)))
+            .run(&quick, CPU, || true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [place()], "another policy's do not");
         slow.slow_until.store(slow.now(), Relaxed);
         let places = lane
-            .run(&slow, CPU, true, Box::pin(interrupted(0)))
+            .run(&slow, CPU, || true, Box::pin(interrupted(0)))
             .await
             .unwrap();
         assert_eq!(places, [place()], "for a second only");
@@ -488,11 +497,13 @@ mod tests {
         let _held = _held.await.unwrap();
         // Time is not real here, and passes when all others wait.
         assert_eq!(
-            lane.run(&one, CPU, true, Box::pin(interrupted(0))).await,
+            lane.run(&one, CPU, || true, Box::pin(interrupted(0))).await,
             Err(NoTurn::Late)
         );
         tokio::time::resume();
-        let places = lane.run(&other, CPU, true, Box::pin(interrupted(0))).await;
+        let places = lane
+            .run(&other, CPU, || true, Box::pin(interrupted(0)))
+            .await;
         assert_eq!(places, Ok(vec![in_the_lane()]));
     }
 
@@ -518,7 +529,7 @@ mod tests {
         };
         let pace = lane.pace();
         pace.slow_until.store(u64::MAX, Relaxed);
-        let (before, used) = lane.run(&pace, CPU, true, Box::pin(call)).await.unwrap();
+        let (before, used) = lane.run(&pace, CPU, || true, Box::pin(call)).await.unwrap();
         let fits = |time: Duration| (5..20).contains(&time.as_millis());
         assert!(fits(used), "{used:?}");
         assert!(fits(before), "{before:?} in the turn before");
@@ -536,7 +547,7 @@ mod tests {
             (first, slept, met())
         };
         let (first, slept, computed) = lane
-            .run(&lane.pace(), CPU, true, Box::pin(call))
+            .run(&lane.pace(), CPU, || true, Box::pin(call))
             .await
             .unwrap();
         assert!(
@@ -569,7 +580,7 @@ mod tests {
                 interrupted(1).await;
             }
         };
-        let waited = lane.run(&pace, CPU, true, Box::pin(call));
+        let waited = lane.run(&pace, CPU, || true, Box::pin(call));
         assert!(tokio::time::timeout(CPU, waited).await.is_err());
         assert!(!gone.load(Relaxed), "it goes on");
         // It has the turns, and another one of the policy waits for them in vain.
@@ -583,7 +594,7 @@ mod tests {
             let _held = held;
             interrupted(1).await
         };
-        let waited = lane.run(&pace, CPU, true, Box::pin(call));
+        let waited = lane.run(&pace, CPU, || true, Box::pin(call));
         assert!(tokio::time::timeout(CPU, waited).await.is_err());
         while !second.load(Relaxed) {
             tokio::task::yield_now().await;
@@ -605,11 +616,13 @@ mod tests {
             interrupted(1).await;
             told.await.unwrap();
         };
-        let begun = lane.run(&pace, CPU, true, Box::pin(begun));
+        let begun = lane.run(&pace, CPU, || true, Box::pin(begun));
         let others = async {
             let all = pace.turns.available_permits();
             while pace.slow_until.load(Relaxed) == 0 {
-                let _ = lane.run(&pace, CPU, true, Box::pin(interrupted(1))).await;
+                let _ = lane
+                    .run(&pace, CPU, || true, Box::pin(interrupted(1)))
+                    .await;
             }
             let turns = pace.turns.acquire_many(all as u32).await.unwrap();
             let gone = Arc::default();
@@ -617,8 +630,8 @@ mod tests {
             let call = async move {
                 let _held = held;
             };
-            let may = lane.run(&pace, CPU, true, Box::pin(call));
-            let must = lane.run(&pace, CPU, false, Box::pin(std::future::ready(())));
+            let may = lane.run(&pace, CPU, || true, Box::pin(call));
+            let must = lane.run(&pace, CPU, || false, Box::pin(std::future::ready(())));
             let spare = async {
                 while pace.room.available_permits() > all * QUEUE - 3 {
                     tokio::task::yield_now().await;
@@ -644,10 +657,12 @@ mod tests {
         let pace = lane.pace();
         pace.slow_until.store(u64::MAX, Relaxed);
         let (tell, told) = tokio::sync::oneshot::channel();
-        let waits = lane.run(&pace, CPU, true, Box::pin(told));
+        let waits = lane.run(&pace, CPU, || true, Box::pin(told));
         let others = async {
             for _ in 0..3 {
-                let places = lane.run(&pace, CPU, true, Box::pin(interrupted(2))).await;
+                let places = lane
+                    .run(&pace, CPU, || true, Box::pin(interrupted(2)))
+                    .await;
                 assert_eq!(places, Ok(vec![in_the_lane(); 3]));
             }
             tell.send(()).unwrap();
@@ -663,9 +678,12 @@ mod tests {
         let all = pace.room.acquire_many(pace.room.available_permits() as u32);
         let all = all.await.unwrap();
         let call = || Box::pin(std::future::ready(()));
-        assert_eq!(lane.run(&pace, CPU, true, call()).await, Err(NoTurn::Late));
+        assert_eq!(
+            lane.run(&pace, CPU, || true, call()).await,
+            Err(NoTurn::Late)
+        );
         drop(all);
-        assert_eq!(lane.run(&pace, CPU, true, call()).await, Ok(()));
+        assert_eq!(lane.run(&pace, CPU, || true, call()).await, Ok(()));
     }
 
     #[tokio::test]
@@ -677,7 +695,7 @@ mod tests {
             panic!("in the guest's host call")
         };
         let _ = lane
-            .run::<()>(&lane.pace(), CPU, true, Box::pin(call))
+            .run::<()>(&lane.pace(), CPU, || true, Box::pin(call))
             .await;
     }
 }

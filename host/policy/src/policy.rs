@@ -200,9 +200,10 @@ impl Policy {
         }
     }
 
-    /// Has the calls that wait for a thread fail at once as [`CallErrorKind::Quarantined`]:
-    /// those of `on-request`, and those of `on-response` for safe methods. For a version that
-    /// is not in force any more since it fails.
+    /// Has the calls that wait for a thread and have not begun fail at once as
+    /// [`CallErrorKind::Quarantined`]: those of `on-request`, and those of `on-response` for safe
+    /// methods where that is what failed. For a version that is not in force any more since it
+    /// fails.
     pub fn spare(&self) {
         self.0.pace.spare();
     }
@@ -218,7 +219,7 @@ impl Policy {
     }
 
     fn not_admitted(&self, hook: Hook) -> CallError {
-        let text = "it failed too often and is in quarantine";
+        let text = "it failed too often and is not called any more";
         let kind = CallErrorKind::Quarantined;
         self.0.template.error(kind, hook, text)
     }
@@ -261,9 +262,14 @@ impl Policy {
                 }
             };
         }
+        let undecided = |error: &CallError| {
+            if error.kind == CallErrorKind::Quarantined {
+                self.0.admission.spare();
+            }
+        };
         if memo.is_off() {
-            let asked = self.ask(request, now_ms, Record::No, 0).await?;
-            return Ok(asked.decision);
+            let asked = self.ask(request, now_ms, Record::No, 0).await;
+            return Ok(asked.inspect_err(undecided)?.decision);
         }
         // The first opinion of an instance needs a second one of another.
         let (known, but_not) = match memo.recall(request) {
@@ -280,7 +286,10 @@ impl Policy {
             (Ok(asked), _) => asked,
             // A sample that could not be taken costs the request nothing.
             (Err(_), Some(known)) => return Ok(known),
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => {
+                undecided(&error);
+                return Err(error);
+            }
         };
         if memo.learn(&asked.reads, &asked.decision, asked.by) {
             tracing::error!(
@@ -298,8 +307,8 @@ impl Policy {
     /// the Unix epoch.
     ///
     /// # Errors
-    /// When the guest fails, breaks a limit or gives what is out of bounds, and when no
-    /// instance comes free within 100 ms.
+    /// When the guest fails, breaks a limit or gives what is out of bounds, when no instance comes
+    /// free within 100 ms, and when it is called no more.
     pub async fn on_request(
         &self,
         request: &Arc<RequestHead>,
@@ -454,6 +463,8 @@ impl Policy {
         let called =
             Box::pin(async move { policy.call(which, call, lend, function, finish).await });
         let cpu = template.budget(hook);
+        let may_spare =
+            || may_spare && (hook != Hook::OnResponse || self.0.admission.responses_fail());
         match template.engine.lane.run(pace, cpu, may_spare, called).await {
             Ok(ended) => {
                 if ended
@@ -464,12 +475,7 @@ impl Policy {
                 }
                 ended
             }
-            Err(NoTurn::Spared) => {
-                if hook == Hook::OnRequest {
-                    self.0.admission.spare();
-                }
-                Err(self.not_admitted(hook))
-            }
+            Err(NoTurn::Spared) => Err(self.not_admitted(hook)),
             Err(NoTurn::Late) => {
                 let text = "its calls take long, and no turn of the node's threads for such calls came in time";
                 let error = template.error(CallErrorKind::Busy, hook, text);

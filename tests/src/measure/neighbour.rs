@@ -162,6 +162,8 @@ impl Half {
         ended.store(true, Relaxed);
         bad.await?;
         if let Some(mut other) = other {
+            let ended = other.try_wait()?;
+            ensure!(ended.is_none(), "the other process ended: {ended:?}");
             other.kill().await?;
         }
         self.latencies.extend(latencies?);

@@ -24,6 +24,13 @@ const LANGUAGES: [(&str, u32); 8] = [
     ("zh-CN,zh;q=0.9", 6),
     ("", 10),
 ];
+/// A telephone, a desktop, a tablet and a robot.
+const AGENTS: [&str; 4] = [
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (iPad; CPU OS 17_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+];
 /// Connections that a node is warmed by.
 const WARMERS: usize = 8;
 
@@ -42,11 +49,21 @@ impl Traffic {
             "this needs the real log, data/access-2015.log.gz in the folder that WEIR_SHARED \
              names or in ../shared",
         )?;
-        let agents: Vec<_> = access_log::read(&log)
-            .into_iter()
-            .map(|entry| entry.agent)
-            .filter(|agent| agent.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
-            .collect();
+        Ok(Self::of(urls, requests, &agents(&log)))
+    }
+
+    /// The same; without the real log of a few User-Agents, which is said.
+    pub(crate) fn draw_anywhere(urls: usize, requests: usize) -> Self {
+        match access_log::find() {
+            Some(log) => Self::of(urls, requests, &agents(&log)),
+            None => {
+                println!("without the real log: its many User-Agents are a few here");
+                Self::of(urls, requests, &AGENTS.map(str::to_owned))
+            }
+        }
+    }
+
+    fn of(urls: usize, requests: usize, agents: &[String]) -> Self {
         let mut random = fastrand::Rng::with_seed(20_150_517);
         let zipf = Zipf::new(urls);
         let (mut text, mut ends, mut asked) = (String::new(), Vec::new(), vec![false; urls]);
@@ -68,7 +85,7 @@ impl Traffic {
             asked[url] = true;
         }
         let urls = asked.into_iter().filter(|asked| *asked).count();
-        Ok(Self { text, ends, urls })
+        Self { text, ends, urls }
     }
 
     /// Writes them down for [`super::wrk::play`].
@@ -98,6 +115,15 @@ impl Traffic {
         let range: Range<usize> = begin..self.ends[at];
         &self.text[range]
     }
+}
+
+/// Those of the real log that are text.
+fn agents(log: &Path) -> Vec<String> {
+    access_log::read(log)
+        .into_iter()
+        .map(|entry| entry.agent)
+        .filter(|agent| agent.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
+        .collect()
 }
 
 /// Three of five are files, which a site's pages share; the others are pages. Many have a

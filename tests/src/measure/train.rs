@@ -33,7 +33,7 @@ const CORE: usize = 0;
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let (site, dir) = (Site::start(1_024).await?, Scratch::new());
-    let traffic = Traffic::draw(URLS, REQUESTS)?;
+    let traffic = Traffic::draw_anywhere(URLS, REQUESTS);
     let requests = traffic.write(dir.path())?;
     for (what, policy) in [
         ("without a policy", None),

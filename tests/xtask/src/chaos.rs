@@ -20,7 +20,7 @@ const REDIS: Tool = Tool {
     package: "redis-server",
 };
 
-/// Builds the node as it is measured, and runs the scenarios one after the other.
+/// Builds the node, and runs the scenarios one after the other.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::tools(&[REDIS])?;
     run::released("weir-chaos", &options.words)

@@ -87,18 +87,21 @@ pub(crate) fn wasm_target() -> Result<()> {
 
 /// The program that merges what instrumented programs wrote; it is of the same LLVM as rustc.
 pub(crate) fn llvm_profdata(host: &str) -> Result<PathBuf> {
-    let sysroot = run::answer("rustc", &["--print", "sysroot"]).unwrap_or_default();
-    let program = PathBuf::from(sysroot)
+    let program = PathBuf::from(run::rustc(&["--print", "sysroot"])?)
         .join("lib/rustlib")
         .join(host)
         .join("bin/llvm-profdata");
     if !program.is_file() {
         println!("installing llvm-tools (a component of the Rust toolchain)");
         let words = ["component", "add", "llvm-tools"];
-        run::shown(Command::new("rustup").args(words)).context(
-            "llvm-profdata is missing: install rustup from https://rustup.rs, or build without a \
-             profile (cargo build --profile dist --workspace --bin weir) and name that by WEIR_BIN",
-        )?;
+        let added = run::shown(Command::new("rustup").args(words));
+        if added.is_err() || !program.is_file() {
+            bail!(
+                "{} is missing: install rustup from https://rustup.rs, or build without a profile \
+                 (cargo build --profile dist --workspace --bin weir) and name that by WEIR_BIN",
+                program.display()
+            );
+        }
     }
     Ok(program)
 }

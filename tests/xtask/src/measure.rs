@@ -9,7 +9,7 @@ use crate::{run, shipped};
 /// What `cargo xtask measure` takes.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// purge, memory, redis-hit, compress, restart, paused, neighbour, swaps, deploys or policy-cost, and its options; `purge --help` shows them.
+    /// purge, memory, redis-hit, compress, restart, paused, neighbour, swaps, deploys, policy-cost or train, and its options; `purge --help` shows them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<String>,
 }

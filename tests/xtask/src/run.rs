@@ -113,6 +113,12 @@ pub(crate) fn kept(mut command: Command, keep: usize) -> Result<(bool, Vec<Strin
     Ok((child.wait()?.success(), last))
 }
 
+/// What the compiler that cargo uses answers.
+pub(crate) fn rustc(words: &[&str]) -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    answer(&rustc, words).with_context(|| format!("{} {} fails", rustc.display(), words.join(" ")))
+}
+
 /// A command's standard output, trimmed; `None` when it fails or is not there.
 pub(crate) fn answer(program: impl AsRef<OsStr>, words: &[&str]) -> Option<String> {
     let output = Command::new(program).args(words).output().ok()?;

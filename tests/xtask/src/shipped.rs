@@ -1,11 +1,14 @@
 //! The node as it is shipped: built so that it can be watched, put to work, and built again for
 //! what was seen (profile-guided optimisation). A hit costs a tenth less by that.
 
+use std::ffi::OsString;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::install::{self, Tool};
@@ -37,33 +40,42 @@ const TOOLS: [Tool; 3] = [
 
 /// Builds it and says where it lies.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let dir = dir();
-    if options.train && dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    println!("{}", node()?.display());
+    println!("{}", built(options.train)?.display());
     Ok(())
 }
 
-/// The binary that `WEIR_BIN` names, or the node as it is shipped, built for that: on two cores in
-/// a quarter of an hour at first. What was seen is kept: a profile of code that has changed since
-/// serves for all of it that has not.
+/// The binary that `WEIR_BIN` names, or the node as it is shipped, built for that.
 pub(crate) fn node() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("WEIR_BIN") {
-        return Ok(PathBuf::from(program));
+    match std::env::var_os("WEIR_BIN") {
+        Some(program) => Ok(PathBuf::from(program)),
+        None => built(false),
     }
-    let (dir, host) = (dir(), host()?);
-    let profile = dir.join("weir.profdata");
-    if !profile.is_file() {
+}
+
+/// Builds it: on two cores in a quarter of an hour at first. A profile of code that has changed
+/// since serves for what has not.
+fn built(train_anew: bool) -> Result<PathBuf> {
+    let (dir, host) = (run::target_dir().join("shipped"), host()?);
+    let profile = dir.join(profile_name()?);
+    if train_anew || !profile.is_file() {
         train(&dir, &host, &profile)?;
+    } else {
+        println!(
+            "with the profile {} (cargo xtask dist --train makes another)",
+            profile.display()
+        );
     }
     let flag = format!("-Cprofile-use={}", profile.display());
     build(&dir, &host, &flag)
 }
 
-/// Where all of it lies.
-fn dir() -> PathBuf {
-    run::target_dir().join("shipped")
+/// With another compiler or other dependencies no function is called as it was.
+fn profile_name() -> Result<String> {
+    let lock = run::workspace().join("Cargo.lock");
+    let lock = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    let mut hasher = DefaultHasher::new();
+    (run::rustc(&["-vV"])?, lock).hash(&mut hasher);
+    Ok(format!("{:016x}.profdata", hasher.finish()))
 }
 
 /// Watches a node at work.
@@ -71,26 +83,36 @@ fn train(dir: &Path, host: &str, profile: &Path) -> Result<()> {
     install::tools(&TOOLS)?;
     let merger = install::llvm_profdata(host)?;
     let (watched, seen) = (dir.join("watched"), dir.join("seen"));
+    // What a run that was interrupted has left is no part of this one.
+    remove(&seen)?;
     let flag = format!("-Cprofile-generate={}", seen.display());
     let node = build(&watched, host, &flag)?;
     run::beside(&node, "weir-measure", &["train".to_owned()])?;
-    let files = fs::read_dir(&seen).with_context(|| format!("cannot read {}", seen.display()))?;
+    let files = fs::read_dir(&seen)
+        .with_context(|| format!("the node wrote nothing to {} at its end", seen.display()))?;
     let files: Vec<PathBuf> = files
         .map(|file| file.map(|file| file.path()))
         .collect::<std::io::Result<_>>()?;
-    if files.is_empty() {
-        bail!("the node wrote nothing to {} at its end", seen.display());
-    }
     // Under another name until it is whole.
     let merged = dir.join("merged");
     let mut merge = Command::new(merger);
     run::shown(merge.arg("merge").arg("-o").arg(&merged).args(files))?;
+    // Cargo does not see that a profile is another one.
+    remove(&dir.join(host))?;
     fs::rename(&merged, profile).with_context(|| format!("cannot write {}", profile.display()))?;
     // Some gigabytes that nobody needs any more.
-    for dir in [watched, seen] {
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    remove(&watched)?;
+    remove(&seen)
+}
+
+/// Removes a directory, if it is there.
+fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Builds a node in a directory of its own: with other flags cargo would build all that is in the
@@ -100,15 +122,31 @@ fn build(dir: &Path, host: &str, flag: &str) -> Result<PathBuf> {
     command
         .args(["--target", host, "--target-dir"])
         .arg(dir)
-        // Unlike RUSTFLAGS not split at spaces, which a path may have.
-        .env("CARGO_ENCODED_RUSTFLAGS", flag);
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(flag));
     run::shown(&mut command)?;
     Ok(dir.join(host).join("dist/weir"))
 }
 
+/// This flag and those of the environment; those in cargo's configuration do not count then. Split
+/// by what no path has, unlike `RUSTFLAGS`.
+fn flags(flag: &str) -> OsString {
+    const SEPARATOR: &str = "\x1f";
+    let encoded = std::env::var("CARGO_ENCODED_RUSTFLAGS").ok();
+    let plain = || {
+        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+        flags.split_whitespace().collect::<Vec<_>>().join(SEPARATOR)
+    };
+    let mut flags = encoded.unwrap_or_else(plain);
+    if !flags.is_empty() {
+        flags.push_str(SEPARATOR);
+    }
+    flags.push_str(flag);
+    flags.into()
+}
+
 /// What rustc calls this machine.
 fn host() -> Result<String> {
-    let version = run::answer("rustc", &["-vV"]).context("rustc does not say what it is")?;
+    let version = run::rustc(&["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned)
         .with_context(|| format!("rustc -vV names no host:\n{version}"))

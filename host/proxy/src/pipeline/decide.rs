@@ -196,6 +196,10 @@ fn failed_canary(node: &Node, slot: &PolicySlot, canary: &Trial, error: &CallErr
     canary.failed(error);
     node.metrics()
         .policy_error(slot.current.name(), "on-request", error.token());
+    // It ends, and so do all of its calls that wait.
+    if error.kind == CallErrorKind::Quarantined {
+        return;
+    }
     tracing::warn!(policy = %canary.policy.label(), hook = "on-request", reason = error.token(), %error,
         "a call of the canary failed; the version in force decides instead");
 }

@@ -212,12 +212,12 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
             due: moment() + wait,
         }
     };
+    // Who has nobody to wait for it any more, once no request goes there.
+    let mut fails = None;
     match step {
         Step::EndTrial(broken) => {
-            let tried = entry.trial().map(|trial| {
-                trial.policy.spare();
-                trial.policy.version().to_owned()
-            });
+            fails = entry.trial().map(|trial| trial.policy.clone());
+            let tried = fails.as_ref().map(|policy| policy.version().to_owned());
             let Some(back) = state.policies.roll_back(name) else {
                 return;
             };
@@ -229,7 +229,7 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
             app.rolled_back(name, back, broken.rule, Some(broken.text));
         }
         Step::Back(broken) => {
-            entry.policy().spare();
+            fails = Some(entry.policy().clone());
             let Some(to) = state.policies.take_back(name) else {
                 return;
             };
@@ -323,6 +323,9 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
     }
     if let Err(error) = app.install(state) {
         tracing::error!(policy = name, %error, "the routes cannot be put together");
+    }
+    if let Some(fails) = fails {
+        fails.spare();
     }
 }
 

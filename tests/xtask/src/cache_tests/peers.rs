@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::bench::server::{Server, free_port};
 use crate::run;
 
-/// The node as it is shipped, or what `WEIR_BIN` names.
+/// The node in the release profile, or what `WEIR_BIN` names.
 pub(super) fn weir_binary() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("WEIR_BIN") {
         return Ok(PathBuf::from(program));
