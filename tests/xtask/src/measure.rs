@@ -3,8 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::install::{self, Tool};
-use crate::{run, shipped};
+use crate::{install, run, shipped};
 
 /// What `cargo xtask measure` takes.
 #[derive(Args)]
@@ -14,23 +13,8 @@ pub(crate) struct Options {
     words: Vec<String>,
 }
 
-const TOOLS: [Tool; 3] = [
-    Tool {
-        program: "redis-server",
-        package: "redis-server",
-    },
-    Tool {
-        program: "wrk",
-        package: "wrk",
-    },
-    Tool {
-        program: "h2load",
-        package: "nghttp2-client",
-    },
-];
-
 /// Builds the node as it is shipped, or takes the one that `WEIR_BIN` names, and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    install::tools(&TOOLS)?;
+    install::tools(&shipped::TOOLS)?;
     run::beside(&shipped::node()?, "weir-measure", &options.words)
 }

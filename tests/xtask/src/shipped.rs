@@ -22,8 +22,8 @@ pub(crate) struct Options {
     train: bool,
 }
 
-/// What the work needs.
-const TOOLS: [Tool; 3] = [
+/// What the work needs, and what is measured.
+pub(crate) const TOOLS: [Tool; 3] = [
     Tool {
         program: "redis-server",
         package: "redis-server",
