@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use weir_tests::answer;
@@ -314,6 +315,28 @@ async fn a_rollback_or_a_deploy_ends_a_quarantine_and_has_the_policy_called_agai
     post(&node, "promote", json!({"version": second})).await;
     post(&node, "rollback", json!({})).await;
     called("/good/c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_version_that_is_taken_back_is_given_up() {
+    let origin = origin().await;
+    let more = "guard = { min_calls = 5, retry_after = \"1h\" }\n";
+    let node = node_with(&origin, &guests().misbehaving(), more).await;
+    let live = node.admin().version("p").await;
+    deploy(&node, version("endless-loop")).await;
+    // Many more than are called at once, on one thread fewer than there are cores.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let paths: Vec<String> = (0..cores * 64).map(|number| format!("/{number}")).collect();
+    for answer in join_all(paths.iter().map(|path| node.get(path))).await {
+        assert_eq!(answer.status, 200);
+    }
+    until("the version before to be in force again", async || {
+        (node.admin().version("p").await == live).then_some(())
+    })
+    .await;
+    let labels = [("policy", "p"), ("reason", "quarantined")];
+    let given_up = node.admin().metric("weir_policy_errors_total", &labels);
+    assert!(given_up.await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,12 +12,14 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use http::StatusCode;
 use support::{CAPABILITIES, GUEST, Node, all_grants, load, request, services, spec};
 use weir_policy::{
     CallError, CallErrorKind, Decision, Engine, EngineOptions, Hook, LoadCause, Policy, PolicySpec,
-    Record,
+    Record, ResponseInfo,
 };
 
 async fn call(policy: &Policy, path: &str) -> Result<Decision, CallError> {
@@ -345,4 +347,39 @@ async fn what_waits_to_loop_is_given_up_when_the_policy_is_called_no_more() {
     assert_eq!(policy.spared(), given_up as u64);
     let counted = policy.stats().hook(Hook::OnRequest).calls();
     assert!(counted < rest.len() as u64, "{counted} were made");
+}
+
+#[tokio::test]
+async fn a_hook_that_does_well_is_not_given_up_with_one_that_loops() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (policy, _) = load(&GUEST, |spec| {
+        spec.limits.cpu = Duration::from_millis(50);
+        spec.limits.instances = cores * 16;
+    })
+    .await;
+    let (spin, judged) = (request("/spin", &[]), request("/nothing", &[]));
+    let mut calls = FuturesUnordered::new();
+    for _ in 0..cores * 12 {
+        let ended = policy.decide(&spin, 0).map(|it| it.err().map(|e| e.kind));
+        calls.push(ended.boxed());
+    }
+    calls.next().await.unwrap();
+    for _ in 0..3 {
+        let response = ResponseInfo {
+            status: StatusCode::OK,
+            headers: Arc::default(),
+            note: Bytes::new(),
+            suggested_lifetime: None,
+            refusal: None,
+        };
+        let ended = policy.on_response(&judged, response, 0);
+        calls.push(ended.map(|it| it.err().map(|e| e.kind)).boxed());
+    }
+    // By now these wait too.
+    calls.next().await.unwrap();
+    policy.admit(0);
+    let rest: Vec<Option<CallErrorKind>> = calls.collect().await;
+    let count = |kind| rest.iter().filter(|it| **it == kind).count();
+    assert!(count(Some(CallErrorKind::Quarantined)) > 0, "{rest:?}");
+    assert_eq!(count(None), 3, "{rest:?}");
 }
