@@ -6,8 +6,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -150,8 +149,7 @@ pub(crate) struct Pace {
     made: Instant,
     turns: Semaphore,
     room: Semaphore,
-    /// How often those that wait for their first turn were given up, and word of it.
-    sparings: AtomicU64,
+    /// Word that those which wait for their first turn are given up.
     spared: Notify,
     /// The second since `made`, times 256, and how often they did in it.
     costly: AtomicU64,
@@ -186,7 +184,6 @@ impl Lane {
             made: Instant::now(),
             turns: Semaphore::new(self.threads),
             room: Semaphore::new(self.threads * QUEUE),
-            sparings: AtomicU64::new(0),
             spared: Notify::new(),
             costly: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
@@ -217,8 +214,8 @@ impl Lane {
         mut call: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, NoTurn> {
         let mut used = Duration::ZERO;
-        let sparings = pace.sparings.load(Acquire);
-        if !pace.is_slow() {
+        let begins_here = !pace.is_slow();
+        if begins_here {
             let ended = poll_fn(|context| {
                 let (turn, polled) = Turn::here(used).poll(call.as_mut(), context);
                 match polled {
@@ -238,15 +235,11 @@ impl Lane {
         let _room = pace.room.try_acquire().map_err(|_| NoTurn::Late)?;
         // Told from here on, also before it is polled.
         let spared = pace.spared.notified();
-        let has_begun = !used.is_zero();
-        if !has_begun && pace.sparings.load(Acquire) != sparings && may_spare() {
-            return Err(NoTurn::Spared);
-        }
         let task = self.spawn(pace, used, call).ok_or(NoTurn::Late)?;
         let (begun, ended) = (Arc::clone(&task.goes_on), task.ended());
         let spared = async {
             spared.await;
-            if has_begun || begun.load(Relaxed) || !may_spare() {
+            if begins_here || begun.load(Relaxed) || !may_spare() {
                 std::future::pending::<()>().await;
             }
         };
@@ -385,7 +378,6 @@ impl Pace {
     /// Has the calls that wait in the lane and have not begun given up, of those that may be: what
     /// waits while a policy fails would go on to fail for long after it is known.
     pub(crate) fn spare(&self) {
-        self.sparings.fetch_add(1, AcqRel);
         self.spared.notify_waiters();
     }
 
@@ -649,6 +641,24 @@ mod tests {
         let (begun, (may, must)) = tokio::join!(begun, others);
         assert_eq!(may, Err(NoTurn::Spared));
         assert_eq!((begun, must), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_where_requests_are_served_is_not_given_up() {
+        let lane = Lane::new().unwrap();
+        let pace = lane.pace();
+        let all = pace.turns.available_permits();
+        let turns = pace.turns.acquire_many(all as u32).await.unwrap();
+        let call = lane.run(&pace, CPU, || true, Box::pin(interrupted(1)));
+        let spare = async {
+            while pace.room.available_permits() == all * QUEUE {
+                tokio::task::yield_now().await;
+            }
+            pace.spare();
+            drop(turns);
+        };
+        let (places, ()) = tokio::join!(call, spare);
+        assert_eq!(places.map(|places| places.len()), Ok(2));
     }
 
     #[tokio::test]

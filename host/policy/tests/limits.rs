@@ -326,17 +326,23 @@ async fn a_guest_that_loops_takes_no_time_of_the_thread_that_serves() {
     );
 }
 
-#[tokio::test]
-async fn what_waits_to_loop_is_given_up_when_the_policy_is_called_no_more() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+/// A policy, and how many calls of it may be under way: many more than have a turn at once.
+async fn of_many_calls() -> (Policy, usize) {
+    let many = 16 * std::thread::available_parallelism().map_or(1, usize::from);
     let (policy, _) = load(&GUEST, |spec| {
         spec.limits.cpu = Duration::from_millis(50);
-        spec.limits.instances = cores * 16;
+        spec.limits.instances = many;
     })
     .await;
+    (policy, many)
+}
+
+#[tokio::test]
+async fn what_waits_to_loop_is_given_up_when_the_policy_is_called_no_more() {
+    let (policy, many) = of_many_calls().await;
     let head = request("/spin", &[]);
     let decide = |_| policy.decide(&head, 0);
-    let mut calls: FuturesUnordered<_> = (0..cores * 16).map(decide).collect();
+    let mut calls: FuturesUnordered<_> = (0..many).map(decide).collect();
     let first = calls.next().await.unwrap().unwrap_err();
     assert_eq!(first.kind, CallErrorKind::CpuLimit);
     policy.admit(0);
@@ -351,15 +357,10 @@ async fn what_waits_to_loop_is_given_up_when_the_policy_is_called_no_more() {
 
 #[tokio::test]
 async fn a_hook_that_does_well_is_not_given_up_with_one_that_loops() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (policy, _) = load(&GUEST, |spec| {
-        spec.limits.cpu = Duration::from_millis(50);
-        spec.limits.instances = cores * 16;
-    })
-    .await;
+    let (policy, many) = of_many_calls().await;
     let (spin, judged) = (request("/spin", &[]), request("/nothing", &[]));
     let mut calls = FuturesUnordered::new();
-    for _ in 0..cores * 12 {
+    for _ in 0..many - 3 {
         let ended = policy.decide(&spin, 0).map(|it| it.err().map(|e| e.kind));
         calls.push(ended.boxed());
     }

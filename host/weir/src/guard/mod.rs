@@ -212,7 +212,7 @@ async fn act(app: &Arc<App>, state: &mut State, name: &str, step: Step) {
             due: moment() + wait,
         }
     };
-    // Who has nobody to wait for it any more, once no request goes there.
+    // Whose waiting calls are given up, once no request goes there.
     let mut fails = None;
     match step {
         Step::EndTrial(broken) => {
