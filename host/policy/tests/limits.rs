@@ -96,8 +96,9 @@ async fn calls_begin_aside_when_too_many_cost_an_instance() {
             CallErrorKind::Trap
         );
     }
-    // The other thread may have been quick, once.
-    assert!((0..8).any(|_| at_once().is_none()));
+    // The other thread may have been quick: on a full machine it takes this one's place when it is
+    // woken, some times in a row.
+    assert!((0..1_000).any(|_| at_once().is_none()));
 }
 
 #[tokio::test]
