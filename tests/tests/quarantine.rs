@@ -318,6 +318,26 @@ async fn a_rollback_or_a_deploy_ends_a_quarantine_and_has_the_policy_called_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn failures_are_looked_at_when_they_happen() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let node = node_with(&origin, &component, "guard = { retry_after = \"1h\" }\n").await;
+    // Within the quarter of a second to the next look hundreds of them would be called.
+    let mut called = 0;
+    while !node.get("/a").await.cache().details("policy-quarantined") {
+        called += 1;
+        assert!(called < 80, "it is still called");
+    }
+    // All failed, so a quarter of `min_calls` is enough.
+    assert!(called >= 5, "{called}");
+    let why = &node.admin().policy("p").await["quarantined"]["why"];
+    let why = why.as_str().unwrap_or_default();
+    let failed = why.split_once(" of ").map(|(failed, _)| failed.parse());
+    assert!(matches!(failed, Some(Ok(5..20))), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_version_that_is_taken_back_is_given_up() {
     let origin = origin().await;
     let more = "guard = { min_calls = 5, retry_after = \"1h\" }\n";

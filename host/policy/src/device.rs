@@ -92,7 +92,7 @@ fn read(agent: &[u8]) -> Says {
             agent,
             agent,
             |known| **known == *agent,
-            || agent.into(),
+            || Some(agent.into()),
             || search(agent),
         )
     })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use wasmtime::{Config, PoolingAllocationConfig};
 
 use crate::compiled_cache::CompiledCache;
@@ -51,6 +52,8 @@ pub(crate) struct EngineInner {
     pub(crate) compiling: Compiling,
     pub(crate) lane: Lane,
     pub(crate) tick: Duration,
+    /// Word that a call has cost an instance.
+    pub(crate) costly: Notify,
     ticker: Ticker,
 }
 
@@ -125,6 +128,7 @@ impl Engine {
             compiling: Compiling::new(options.compiler),
             lane,
             tick,
+            costly: Notify::new(),
             ticker,
         })))
     }
@@ -140,6 +144,14 @@ impl Engine {
     /// Says whether requests are served, for which compiling then leaves half of the cores.
     pub fn set_serving(&self, serving: bool) {
         self.0.compiling.set_serving(serving);
+    }
+}
+
+impl Engine {
+    /// Waits until a call of some policy has failed so that its instance was dropped, or has done so
+    /// since this was last waited for. One at a time is told.
+    pub async fn costly_failure(&self) {
+        self.0.costly.notified().await;
     }
 }
 

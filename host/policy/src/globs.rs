@@ -86,8 +86,14 @@ impl Globs {
     /// Does one of the globs match all of `text`?
     #[inline]
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_bytes(text.as_bytes())
+    }
+
+    /// The same of the bytes of a text.
+    #[inline]
+    pub(crate) fn matches_bytes(&self, text: &[u8]) -> bool {
         let Compiled { plain, set, .. } = &*self.0;
-        plain.matches(text) || (!set.is_empty() && set.is_match(text))
+        plain.matches(text) || (!set.is_empty() && is_in(set, text))
     }
 
     /// About how many bytes what it is compiled to takes, beside its text.
@@ -99,6 +105,11 @@ impl Globs {
     pub fn patterns(&self) -> &[String] {
         &self.0.patterns
     }
+}
+
+#[inline(never)]
+fn is_in(set: &GlobSet, text: &[u8]) -> bool {
+    set.is_match(&*String::from_utf8_lossy(text))
 }
 
 impl PartialEq for Globs {

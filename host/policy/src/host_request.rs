@@ -1,5 +1,7 @@
 //! `http.request`: what a policy reads of the request. Every read is recorded.
 
+use std::sync::Arc;
+
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
@@ -117,9 +119,8 @@ impl http::HostRequest for State {
 
     fn language(&mut self, this: Request, available: Vec<String>) -> Result<String> {
         bounded(&available)?;
-        let head = self.read(this.rep(), || {
-            ReadInput::Language(available.as_slice().into())
-        })?;
+        let available = available.into();
+        let head = self.read(this.rep(), || ReadInput::Language(Arc::clone(&available)))?;
         Ok(head.language(&available).to_owned())
     }
 

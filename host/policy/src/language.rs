@@ -2,6 +2,7 @@
 //! section 12.5.4).
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -21,7 +22,7 @@ struct Range<'a> {
 }
 
 /// A field, and the languages that were chosen from.
-type Question = (Box<[u8]>, Box<[Box<str>]>);
+type Question = (Box<[u8]>, Arc<[String]>);
 
 thread_local! {
     static RECENT: RefCell<Recent<Question, usize>> = RefCell::new(Recent::new());
@@ -31,35 +32,34 @@ thread_local! {
 ///
 /// A range of weight zero excludes what it matches as a prefix, the default
 /// excepted. `*` says nothing that lookup could use and is passed over.
-pub(crate) fn lookup<'f, 'a, S: AsRef<str>>(
+pub(crate) fn lookup<'f, 'a>(
     mut fields: impl Iterator<Item = &'f [u8]>,
-    available: &'a [S],
+    available: &'a Arc<[String]>,
 ) -> &'a str {
     let found = match (fields.next(), fields.next()) {
         (None, _) => 0,
-        (Some(one), None) if may_be_kept(available) => known(one, available),
+        (Some(one), None) => known(one, available),
         (Some(one), other) => best([one].into_iter().chain(other).chain(fields), available),
     };
-    available.get(found).map_or("", AsRef::as_ref)
+    available.get(found).map_or("", String::as_str)
 }
 
 /// A policy may give lists of any length, which are none of its memory here.
-fn may_be_kept<S: AsRef<str>>(available: &[S]) -> bool {
-    available.len() <= MAX_KEPT && available.iter().all(|it| it.as_ref().len() <= LONGEST_TAG)
+fn may_be_kept(available: &[String]) -> bool {
+    available.len() <= MAX_KEPT && available.iter().all(|it| it.len() <= LONGEST_TAG)
 }
 
-fn known<S: AsRef<str>>(field: &[u8], available: &[S]) -> usize {
-    let texts = || available.iter().map(AsRef::as_ref);
-    let is_same =
-        |(text, list): &Question| **text == *field && list.iter().map(|it| &**it).eq(texts());
-    let hashed = (field, available.len(), texts().next());
-    let key = || (field.into(), texts().map(Box::from).collect());
+fn known(field: &[u8], available: &Arc<[String]>) -> usize {
+    // A remembered decision names the same list each time, and an Arc equals itself at once.
+    let is_same = |(text, list): &Question| **text == *field && list == available;
     let find = || best(std::iter::once(field), available);
-    RECENT.with_borrow_mut(|recent| recent.get(field, hashed, is_same, key, find))
+    let keep = || may_be_kept(available).then(|| (field.into(), Arc::clone(available)));
+    RECENT
+        .with_borrow_mut(|recent| recent.get(field, (field, available.len()), is_same, keep, find))
 }
 
 /// Where it stands in `available`.
-fn best<'f, S: AsRef<str>>(fields: impl Iterator<Item = &'f [u8]>, available: &[S]) -> usize {
+fn best<'f>(fields: impl Iterator<Item = &'f [u8]>, available: &[String]) -> usize {
     let mut ranges: SmallVec<[Range<'f>; 8]> = fields
         .flat_map(|field| field.split(|&b| b == b','))
         .take(MAX_RANGES)
@@ -74,8 +74,8 @@ fn best<'f, S: AsRef<str>>(fields: impl Iterator<Item = &'f [u8]>, available: &[
     for range in ranges.iter().filter(|r| r.weight > 0 && r.tag != "*") {
         let mut wanted = range.tag;
         loop {
-            let fits = |s: &&S| s.as_ref().eq_ignore_ascii_case(wanted) && !excluded(s.as_ref());
-            if let Some(found) = available.iter().position(|it| fits(&it)) {
+            let fits = |it: &String| it.eq_ignore_ascii_case(wanted) && !excluded(it);
+            if let Some(found) = available.iter().position(fits) {
                 return found;
             }
             match truncated(wanted) {
@@ -146,8 +146,9 @@ fn thousandths(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn pick(field: &str, available: &[&'static str]) -> String {
-        lookup(std::iter::once(field.as_bytes()), available).to_owned()
+    fn pick(field: &str, available: &[&str]) -> String {
+        let available = available.iter().map(|tag| (*tag).to_owned()).collect();
+        lookup(std::iter::once(field.as_bytes()), &available).to_owned()
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
     fn default_is_the_first() {
         assert_eq!(pick("ja", &["en", "de"]), "en");
         assert_eq!(pick("*", &["en", "de"]), "en");
-        assert_eq!(lookup(std::iter::empty(), &["en"]), "en");
+        assert_eq!(lookup(std::iter::empty(), &["en".to_owned()].into()), "en");
         assert_eq!(pick("en", &[]), "");
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use self::tree::{Size, Tree};
+use self::tree::{Leaf, Size, Tree};
 use crate::decision::Decision;
 use crate::reads::{ReadInput, Reads};
 use crate::request::RequestHead;
@@ -96,33 +96,43 @@ impl Default for Memo {
 }
 
 impl Memo {
-    /// The remembered decision for a request, but for a sample that is to be asked again.
+    /// What `seen` makes of the remembered decision for a request, but for a sample that is to be
+    /// asked again.
     #[inline]
-    pub(crate) fn serve(&self, head: &RequestHead) -> Option<Decision> {
-        let Recall::Known(decision) = self.recall(head) else {
-            return None;
-        };
-        if fastrand::u32(..SAMPLE) == 0 && self.may_sample(Instant::now()) {
-            return None;
-        }
-        self.recalled.fetch_add(1, Ordering::Relaxed);
-        Some(decision)
+    pub(crate) fn serve<R>(
+        &self,
+        head: &RequestHead,
+        seen: impl FnOnce(&Decision) -> R,
+    ) -> Option<R> {
+        self.find(head, |leaf| {
+            let leaf = leaf.filter(|leaf| leaf.agreed())?;
+            if fastrand::u32(..SAMPLE) == 0 && self.may_sample(Instant::now()) {
+                return None;
+            }
+            self.recalled.fetch_add(1, Ordering::Relaxed);
+            Some(seen(&leaf.decision))
+        })
     }
 
     /// What is remembered for a request.
-    #[inline]
     pub(crate) fn recall(&self, head: &RequestHead) -> Recall {
-        if self.is_off() {
-            return Recall::Ask { but_not: 0 };
-        }
-        match self.tree.load().find(head, |_| ()) {
+        self.find(head, |leaf| match leaf {
             None => Recall::Ask { but_not: 0 },
             Some(leaf) if !leaf.agreed() => Recall::Ask { but_not: leaf.by },
-            Some(leaf) => {
-                leaf.touch();
-                Recall::Known(leaf.decision.clone())
-            }
+            Some(leaf) => Recall::Known(leaf.decision.clone()),
+        })
+    }
+
+    #[inline]
+    fn find<R>(&self, head: &RequestHead, seen: impl FnOnce(Option<&Leaf>) -> R) -> R {
+        if self.is_off() {
+            return seen(None);
         }
+        let tree = self.tree.load();
+        let leaf = tree.find(head, |_| ());
+        leaf.filter(|leaf| leaf.agreed())
+            .inspect(|leaf| leaf.touch());
+        seen(leaf)
     }
 
     /// What the remembered decision for a request rests on, in the order it was read.

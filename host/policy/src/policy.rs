@@ -175,9 +175,19 @@ impl Policy {
     }
 
     /// The remembered decision for a request, if there is one.
-    #[inline]
     pub fn recall(&self, request: &RequestHead) -> Option<Decision> {
-        self.0.memo.serve(request)
+        self.recall_with(request, Decision::clone)
+    }
+
+    /// What `seen` makes of the remembered decision for a request, where it lies. What is
+    /// remembered meanwhile goes elsewhere: nobody waits for its end.
+    #[inline]
+    pub fn recall_with<R>(
+        &self,
+        request: &RequestHead,
+        seen: impl FnOnce(&Decision) -> R,
+    ) -> Option<R> {
+        self.0.memo.serve(request, seen)
     }
 
     /// What the remembered decision for a request rests on; nothing where none is.
@@ -472,6 +482,7 @@ impl Policy {
                     .is_err_and(|error| error.kind.costs_instance())
                 {
                     pace.costly();
+                    template.engine.costly.notify_one();
                 }
                 ended
             }

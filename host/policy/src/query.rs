@@ -58,10 +58,10 @@ pub(crate) enum Keep<'a> {
 
 impl Keep<'_> {
     #[inline]
-    fn keeps(self, name: &str) -> bool {
+    fn keeps(self, name: &[u8]) -> bool {
         match self {
-            Self::Without(globs) => !globs.matches(name),
-            Self::Only(globs) => globs.matches(name),
+            Self::Without(globs) => !globs.matches_bytes(name),
+            Self::Only(globs) => globs.matches_bytes(name),
         }
     }
 }
@@ -76,34 +76,35 @@ pub(crate) fn sorted<'q>(query: Option<&'q str>, keep: Keep<'_>) -> Option<Cow<'
 /// The same where no name has an escape, as in most queries; else nothing. This runs for each hit.
 fn unescaped<'q>(query: &'q str, keep: Keep<'_>) -> Option<Option<Cow<'q, str>>> {
     let bytes = query.as_bytes();
-    let mut kept = SmallVec::<[(&str, &str); 8]>::new();
+    // The name, and where the parameter begins and ends.
+    let mut kept = SmallVec::<[(&[u8], usize, usize); 8]>::new();
     let (mut at, mut is_empty) = (0, true);
     // Most of them lie in the query as they are wanted: in one piece, and in order.
-    let (mut lie, mut begin, mut end) = (true, 0, 0);
+    let mut lie = true;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let (length, of_name) = first(rest)?;
+        let (length, name) = first(rest)?;
+        let end = at + length;
         if length > 0 {
             is_empty = false;
-            let (name, text) = (query.get(at..at + of_name)?, query.get(at..at + length)?);
             if keep.keeps(name) {
-                match kept.last() {
-                    None => begin = at,
-                    Some((last, _)) => lie &= end + 1 == at && *last <= name,
+                if let Some((last, _, before)) = kept.last() {
+                    lie &= before + 1 == at && *last <= name;
                 }
-                end = at + length;
-                kept.push((name, text));
+                kept.push((name, at, end));
             }
         }
-        at += length + 1;
+        at = end + 1;
     }
-    if kept.is_empty() {
+    let (Some((_, begin, _)), Some((_, _, end))) = (kept.first(), kept.last()) else {
         return Some(none_kept(is_empty, keep).map(Cow::Borrowed));
-    }
+    };
     if lie {
-        return Some(Some(Cow::Borrowed(query.get(begin..end)?)));
+        return Some(Some(Cow::Borrowed(query.get(*begin..*end)?)));
     }
-    kept.sort_by_key(|(name, _)| *name);
-    let texts = kept.iter().map(|(_, text)| *text);
+    kept.sort_by_key(|(name, ..)| *name);
+    let texts = kept
+        .iter()
+        .filter_map(|(_, from, to)| query.get(*from..*to));
     Some(Some(Cow::Owned(joined(query, texts))))
 }
 
@@ -114,7 +115,7 @@ fn decoded(query: &str, keep: Keep<'_>) -> Option<String> {
         .iter()
         .map(|(text, name, _)| (percent_decode(name), *text));
     let mut kept: Vec<_> = named
-        .filter(|(name, _)| keep.keeps(&String::from_utf8_lossy(name)))
+        .filter(|(name, _)| keep.keeps(String::from_utf8_lossy(name).as_bytes()))
         .collect();
     if kept.is_empty() {
         return none_kept(all.is_empty(), keep).map(str::to_owned);
@@ -149,19 +150,19 @@ const ENDS_NAME: [bool; 256] = {
     table
 };
 
-/// Where the first parameter of a query ends, and where its name does. Nothing where the name has
-/// an escape.
-fn first(query: &[u8]) -> Option<(usize, usize)> {
+/// Where the first parameter of a query ends, and its name. Nothing where that has an escape.
+#[inline]
+fn first(query: &[u8]) -> Option<(usize, &[u8])> {
     let special = |byte: &u8| ENDS_NAME[usize::from(*byte)];
     let name_end = query.iter().position(special).unwrap_or(query.len());
-    match query.get(name_end) {
+    let (name, rest) = query.split_at(name_end);
+    match rest.first() {
         Some(b'%') => None,
         Some(b'=') => {
-            let value = query.get(name_end..).unwrap_or_default();
-            let length = value.iter().position(|byte| *byte == b'&');
-            Some((name_end + length.unwrap_or(value.len()), name_end))
+            let length = rest.iter().position(|byte| *byte == b'&');
+            Some((name_end + length.unwrap_or(rest.len()), name))
         }
-        _ => Some((name_end, name_end)),
+        _ => Some((name_end, name)),
     }
 }
 

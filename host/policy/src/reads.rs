@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::globs::Globs;
 use crate::input::Values;
@@ -14,6 +15,8 @@ use crate::request::RequestHead;
 const MAX_READS: usize = 256;
 /// The most bytes of questions and answers that are kept of one call.
 const MAX_BYTES: usize = 256 * 1024;
+/// Up to so many bytes of two answers are compared one by one.
+const SHORT: usize = 8;
 
 /// Whether the reads of a call are to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub enum ReadInput {
     /// Which of these does the header field equal?
     HeaderOneOf(Box<str>, Box<[String]>),
     /// The best of these for Accept-Language.
-    Language(Box<[String]>),
+    Language(Arc<[String]>),
     /// The class of device.
     Device,
 }
@@ -112,6 +115,23 @@ impl Answer {
             Self::One(value) => std::slice::from_ref(value),
             Self::Many(values) => values,
         }
+    }
+
+    /// Are these the values, in this order?
+    #[inline]
+    pub(crate) fn is<V: AsRef<[u8]>>(&self, values: &[V]) -> bool {
+        // Nearly all answers are one, and short: compared here for less than a call costs.
+        if let (Self::One(known), [value]) = (self, values) {
+            let value = value.as_ref();
+            return known.len() == value.len()
+                && match known.len() {
+                    0..=SHORT => known.iter().eq(value),
+                    _ => **known == *value,
+                };
+        }
+        let known = self.as_slice();
+        let mut pairs = known.iter().zip(values);
+        known.len() == values.len() && pairs.all(|(a, b)| **a == *b.as_ref())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -302,7 +322,7 @@ mod tests {
             "/a/b?q=%00&q=2",
             &[("accept-language", "de"), ("x-plan", "gold")],
         );
-        let list = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
+        let list = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
         let glob = Globs::compile(&["/a/*"]).unwrap();
         for (input, text) in [
             (ReadInput::Method, "method \"GET\""),
@@ -323,11 +343,11 @@ mod tests {
             (ReadInput::Client, "client \"192.0.2.7\""),
             (ReadInput::PathMatches(glob), "path matches /a/* \"true\""),
             (
-                ReadInput::HeaderOneOf("x-plan".into(), list(&["free", "gold"])),
+                ReadInput::HeaderOneOf("x-plan".into(), list(&["free", "gold"]).into()),
                 "header x-plan one of free gold \"1\"",
             ),
             (
-                ReadInput::Language(list(&["en", "de"])),
+                ReadInput::Language(list(&["en", "de"]).into()),
                 "language of en de \"de\"",
             ),
             (ReadInput::Device, "device \"desktop\""),

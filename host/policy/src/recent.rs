@@ -25,13 +25,13 @@ impl<K, V: Copy> Recent<K, V> {
     }
 
     /// What is known of `text`, or what `find` finds. `hashed` is what makes the key,
-    /// `is_same` tests it whole, `key` makes it.
+    /// `is_same` tests it whole, `key` makes it, if it is to be kept.
     pub(crate) fn get(
         &mut self,
         text: &[u8],
         hashed: impl Hash,
         is_same: impl Fn(&K) -> bool,
-        key: impl FnOnce() -> K,
+        key: impl FnOnce() -> Option<K>,
         find: impl FnOnce() -> V,
     ) -> V {
         if text.len() > LONGEST {
@@ -50,7 +50,9 @@ impl<K, V: Copy> Recent<K, V> {
             }
         }
         let value = find();
-        *older = newer.replace((key(), value));
+        if let Some(key) = key() {
+            *older = newer.replace((key, value));
+        }
         value
     }
 }
@@ -61,7 +63,13 @@ mod tests {
 
     fn get(recent: &mut Recent<Vec<u8>, usize>, text: &str, find: impl FnOnce() -> usize) -> usize {
         let text = text.as_bytes();
-        recent.get(text, text, |known| *known == text, || text.to_vec(), find)
+        recent.get(
+            text,
+            text,
+            |known| *known == text,
+            || Some(text.to_vec()),
+            find,
+        )
     }
 
     #[test]
@@ -84,7 +92,7 @@ mod tests {
                 text,
                 hashed,
                 |known: &Vec<u8>| *known == text,
-                || text.to_vec(),
+                || Some(text.to_vec()),
                 find,
             )
         };

@@ -98,7 +98,7 @@ impl RequestHead {
 
     /// The best of `available` for Accept-Language: RFC 4647 section 3.4. The first of
     /// `available` when nothing fits, and the empty text when it is empty.
-    pub fn language<'a, S: AsRef<str>>(&self, available: &'a [S]) -> &'a str {
+    pub fn language<'a>(&self, available: &'a Arc<[String]>) -> &'a str {
         language::lookup(self.values(&ACCEPT_LANGUAGE), available)
     }
 

@@ -8,6 +8,40 @@ use http::{HeaderValue, StatusCode};
 thread_local! {
     /// Where values are written, so that the [`HeaderValue`] is the only allocation.
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The detail of the answer before: most hits of a thread have the same.
+    static DETAIL: RefCell<Detail> = const { RefCell::new(Detail::new()) };
+}
+
+/// `; detail="…"` as it is written, and of what.
+struct Detail {
+    of: String,
+    /// Where the first of the two texts ends; the second one follows.
+    first: usize,
+    written: Vec<u8>,
+}
+
+impl Detail {
+    const fn new() -> Self {
+        Self {
+            of: String::new(),
+            first: 0,
+            written: Vec::new(),
+        }
+    }
+
+    /// Written anew where the one before was of other texts.
+    fn of(&mut self, detail: &str, by: &str) -> &[u8] {
+        let is_same = self.first == detail.len() && self.of.strip_prefix(detail) == Some(by);
+        if !is_same || self.written.is_empty() {
+            detail.clone_into(&mut self.of);
+            self.of.push_str(by);
+            self.first = detail.len();
+            self.written.clear();
+            let texts = [detail, by].map(|text| (!text.is_empty()).then_some(text));
+            push_string(&mut self.written, b"; detail=", texts);
+        }
+        &self.written
+    }
 }
 
 /// Why a request went forward: RFC 9211 section 2.2.
@@ -109,7 +143,8 @@ impl CacheStatus<'_> {
             push_string(text, b"; key=", [Some(key), None]);
         }
         if self.detail.is_some() || self.by.is_some() {
-            push_string(text, b"; detail=", [self.detail, self.by]);
+            let [detail, by] = [self.detail, self.by].map(Option::unwrap_or_default);
+            DETAIL.with_borrow_mut(|before| text.extend_from_slice(before.of(detail, by)));
         }
     }
 }
@@ -207,6 +242,26 @@ mod tests {
             status.to_header_value(),
             r#"weir; fwd=uri-miss; detail="a\"b\\c%C3%BC""#
         );
+    }
+
+    #[test]
+    fn what_is_told_is_not_that_of_the_answer_before() {
+        let told = |detail, by| {
+            let status = CacheStatus {
+                detail,
+                by,
+                ..CacheStatus::default()
+            };
+            let value = status.to_header_value();
+            String::from_utf8(value.as_bytes().to_vec()).unwrap()
+        };
+        for _ in 0..2 {
+            assert_eq!(told(Some("ab"), Some("c")), r#"weir; detail="ab c""#);
+            assert_eq!(told(Some("a"), Some("bc")), r#"weir; detail="a bc""#);
+            assert_eq!(told(None, Some("abc")), r#"weir; detail="abc""#);
+            assert_eq!(told(Some("abc"), None), r#"weir; detail="abc""#);
+            assert_eq!(told(None, None), "weir");
+        }
     }
 
     proptest! {

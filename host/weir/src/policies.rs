@@ -181,6 +181,11 @@ impl Loader {
         self.engine.set_serving(serving);
     }
 
+    /// What runs the policies.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
         self.kept.as_ref()
     }

@@ -14,11 +14,9 @@ pub(super) enum Plain {
     /// `text*`
     Begins(Box<str>),
     /// `**/*.{css,js}` and `**/*.css`
-    Extension {
-        /// Without the dot, [`packed`], in order.
-        all: Box<[u64]>,
-        longest: usize,
-    },
+    ///
+    /// Without the dot, [`packed`], in order.
+    Extension(Box<[u64]>),
 }
 
 impl Plain {
@@ -40,11 +38,10 @@ impl Plain {
             if !list.split(',').all(is_extension) {
                 return None;
             }
-            let texts = || list.split(',').map(str::as_bytes);
-            let longest = texts().map(<[u8]>::len).max()?;
-            let mut all: Box<[u64]> = texts().map(packed).collect();
+            let texts = list.split(',').map(str::as_bytes);
+            let mut all: Box<[u64]> = texts.map(packed).collect();
             all.sort_unstable();
-            return Some(Self::Extension { all, longest });
+            return Some(Self::Extension(all));
         }
         let (text, begins) = match pattern.strip_suffix('*') {
             Some(text) => (text, true),
@@ -58,26 +55,24 @@ impl Plain {
     fn first(&self) -> Option<u8> {
         match self {
             Self::Is(text) | Self::Begins(text) => text.as_bytes().first().copied(),
-            Self::Extension { .. } => None,
+            Self::Extension(_) => None,
         }
     }
 
     /// Does it match all of `text`?
-    fn matches(&self, text: &str) -> bool {
+    #[inline]
+    fn matches(&self, text: &[u8]) -> bool {
         match self {
-            Self::Is(all) => **all == *text,
-            Self::Begins(start) => text
-                .strip_prefix(&**start)
-                .is_some_and(|rest| !rest.as_bytes().contains(&b'/')),
-            Self::Extension { all, longest } => {
-                let bytes = text.as_bytes();
-                let end = bytes.len().saturating_sub(longest + 1);
-                let tail = bytes.get(end..).unwrap_or_default();
-                let Some(dot) = tail.iter().rposition(|&byte| byte == b'.') else {
-                    return false;
-                };
-                let extension = tail.get(dot + 1..).unwrap_or_default();
-                all.binary_search(&packed(extension)).is_ok()
+            Self::Is(all) => *all.as_bytes() == *text,
+            Self::Begins(start) => {
+                let (start, length) = (start.as_bytes(), start.len());
+                // A few bytes, compared here for less than a call of the library costs.
+                text.len() >= length
+                    && start.iter().eq(text.iter().take(length))
+                    && !text.iter().skip(length).any(|byte| *byte == b'/')
+            }
+            Self::Extension(all) => {
+                extension(text).is_some_and(|extension| all.binary_search(&extension).is_ok())
             }
         }
     }
@@ -88,6 +83,24 @@ impl Plain {
 fn packed(text: &[u8]) -> u64 {
     let shifted = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
     text.iter().fold(1, shifted)
+}
+
+/// What stands behind the last dot of a text, [`packed`], if that is not longer. The bytes are
+/// looked at all at once.
+#[inline]
+fn extension(text: &[u8]) -> Option<u64> {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = EACH << 7;
+    let tail = match text.last_chunk::<{ LONGEST_EXTENSION + 1 }>() {
+        Some(tail) => u64::from_be_bytes(*tail),
+        // Nothing is lost: it is shorter. Zeros are no dots.
+        None => text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+    };
+    // The lowest byte of zero here is marked by its highest bit; above it others may be too.
+    let dots = tail ^ (EACH * u64::from(b'.'));
+    let marked = dots.wrapping_sub(EACH) & !dots & HIGHEST;
+    let above = (marked != 0).then(|| 1_u64 << (marked.trailing_zeros() & !7))?;
+    Some(above | (tail & (above - 1)))
 }
 
 /// Globs that need no automaton, by the first byte of what they match: most texts begin
@@ -127,9 +140,9 @@ impl Plains {
 
     /// Does one of them match all of `text`?
     #[inline]
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(super) fn matches(&self, text: &[u8]) -> bool {
         // Most texts have none that could, so that is what is found out first.
-        let (from, to) = match text.as_bytes().first() {
+        let (from, to) = match text.first() {
             Some(first) => self.of[usize::from(*first)],
             None => (0, 0),
         };
@@ -137,7 +150,7 @@ impl Plains {
             || (from < to && self.among(from.into(), to.into(), text))
     }
 
-    fn among(&self, from: usize, to: usize, text: &str) -> bool {
+    fn among(&self, from: usize, to: usize, text: &[u8]) -> bool {
         let globs = self.globs.get(from..to).unwrap_or_default();
         globs.iter().any(|glob| glob.matches(text))
     }
@@ -157,7 +170,7 @@ mod tests {
         }
         for pattern in ["**/*.css", "**/*.{css,js,woff2}"] {
             let plain = Plain::of(pattern);
-            assert!(matches!(plain, Some(Plain::Extension { .. })), "{pattern}");
+            assert!(matches!(plain, Some(Plain::Extension(_))), "{pattern}");
         }
         for pattern in [
             "a?",
@@ -178,7 +191,7 @@ mod tests {
         let patterns = ["utm_*", "gclid", "\u{fc}*", "", "**/*.css", "utm", "a*"];
         let globs = patterns.map(|glob| Plain::of(glob).unwrap());
         let plains = Plains::new(globs.into());
-        let of = |text: &&str| plains.matches(text);
+        let of = |text: &&str| plains.matches(text.as_bytes());
         let matched: Vec<_> = [
             "utm_source",
             "gclid",
@@ -216,13 +229,13 @@ mod tests {
                 .build();
             if let (Ok(glob), Some(plain)) = (glob, Plain::of(&pattern)) {
                 prop_assert_eq!(
-                    plain.matches(&text),
+                    plain.matches(text.as_bytes()),
                     glob.compile_matcher().is_match(&text),
                     "{} {:?}", pattern, text
                 );
-                let known = plain.matches(&text);
+                let known = plain.matches(text.as_bytes());
                 let plains = Plains::new(vec![Plain::Is("b".into()), plain]);
-                prop_assert_eq!(plains.matches(&text), known || text == "b");
+                prop_assert_eq!(plains.matches(text.as_bytes()), known || text == "b");
             }
         }
     }

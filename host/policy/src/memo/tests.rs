@@ -32,7 +32,7 @@ fn header(name: &str) -> ReadInput {
 
 /// Samples are asked again at random, so a few tries are needed to see what is known.
 fn known(memo: &Memo, request: &RequestHead) -> Option<Decision> {
-    (0..20).find_map(|_| memo.serve(request))
+    (0..20).find_map(|_| memo.serve(request, Decision::clone))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_sample_of_what_is_known_is_asked_again() {
     let rounds = SAMPLE * 40;
     let asked = (0..rounds)
         .filter(|_| {
-            let asked = memo.serve(&request).is_none();
+            let asked = memo.serve(&request, Decision::clone).is_none();
             memo.sample_after.store(0, Ordering::Relaxed);
             asked
         })

@@ -18,6 +18,8 @@ pub(super) const MAX_NODES: usize = 8_192;
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The largest decision that is remembered, in bytes.
 pub(super) const MAX_DECISION: usize = 16 * 1024;
+/// So many edges of a branch are asked one after the other, for less than a hash costs.
+const IN_A_ROW: usize = 4;
 
 /// All that is remembered.
 #[derive(Debug, Default)]
@@ -52,7 +54,8 @@ pub(super) struct Leaf {
     used: AtomicBool,
 }
 
-/// The edges of a branch: a trie by the hash of the answer, two bits at a level.
+/// The edges of a branch: the first few in a row, since most branches have no more; then a trie
+/// by the hash of the answer, two bits at a level.
 type Slot = OnceLock<Box<Edge>>;
 
 #[derive(Debug)]
@@ -250,27 +253,25 @@ impl Tree {
         }
     }
 
+    #[inline]
     fn follow<'t, V: AsRef<[u8]>>(&self, edges: &'t Slot, answer: &[V]) -> Option<&'t Node> {
-        let (mut slot, mut hash) = (edges, None);
+        let mut way = Way::default();
+        let mut slot = edges;
         loop {
             let edge = slot.get()?;
-            let known = edge.answer.as_slice();
-            let mut pairs = known.iter().zip(answer);
-            if known.len() == answer.len() && pairs.all(|(a, b)| **a == *b.as_ref()) {
+            if edge.answer.is(answer) {
                 return Some(&edge.to);
             }
-            // Most branches have few edges, so the first one is often it.
-            let bits = hash.get_or_insert_with(|| self.hash(answer));
-            slot = edge.at(bits);
+            slot = way.on(edge, || self.hash(answer));
         }
     }
 
     /// Hangs a node under an answer that is not there yet.
     fn link(&self, edges: &Slot, answer: Answer, to: Node) -> bool {
-        let mut bits = self.hash(answer.as_slice());
+        let mut way = Way::default();
         let mut slot = edges;
         while let Some(edge) = slot.get() {
-            slot = edge.at(&mut bits);
+            slot = way.on(edge, || self.hash(answer.as_slice()));
         }
         let more = [const { OnceLock::new() }; 4];
         slot.set(Box::new(Edge { answer, to, more })).is_ok()
@@ -286,17 +287,32 @@ impl Tree {
     }
 }
 
-impl Edge {
-    /// The next slot on the way of a hash, whose bits are used up.
-    fn at(&self, bits: &mut u64) -> &Slot {
-        let [a, b, c, d] = &self.more;
-        let slot = match *bits & 3 {
+/// The way of an answer through the edges of a branch.
+#[derive(Default)]
+struct Way {
+    passed: usize,
+    /// The bits of the hash that are not used up.
+    bits: u64,
+}
+
+impl Way {
+    /// The next slot, behind an edge of another answer.
+    fn on<'e>(&mut self, edge: &'e Edge, hash: impl FnOnce() -> u64) -> &'e Slot {
+        let [a, b, c, d] = &edge.more;
+        self.passed += 1;
+        if self.passed < IN_A_ROW {
+            return a;
+        }
+        if self.passed == IN_A_ROW {
+            self.bits = hash();
+        }
+        let slot = match self.bits & 3 {
             0 => a,
             1 => b,
             2 => c,
             _ => d,
         };
-        *bits >>= 2;
+        self.bits >>= 2;
         slot
     }
 }

@@ -9,7 +9,7 @@ use weir_policy::{CallError, CallErrorKind, Decision, Policy, RequestHead};
 use weir_semantics::Timestamp;
 
 use super::call::Call;
-use super::plan::Decided;
+use super::plan::{Decided, Sought};
 use super::shadow;
 use crate::generation::{PolicySlot, Route};
 use crate::node::Node;
@@ -32,60 +32,86 @@ pub(crate) struct Asked {
 
 type Answer = BoxFuture<'static, Result<Decision, CallError>>;
 
-/// Decides without waiting, where that can be.
+/// Decides without waiting, where that can be. What is to be looked up is shown to `is_hit` as it
+/// lies where it is remembered; where that answers yes, there is nothing left to decide.
 pub(crate) fn decide_now(
     node: &Node,
     route: &Arc<Route>,
     head: &Arc<RequestHead>,
     now: Timestamp,
-) -> AtOnce {
+    mut is_hit: impl FnMut(Sought<'_>) -> bool,
+) -> Option<AtOnce> {
     let Some(slot) = &route.policy else {
-        return AtOnce::Decided(Decided::Plain);
+        return unless_hit(Decided::Plain, is_hit);
     };
     if let Some(canary) = slot.canary_for(head.client) {
-        match at_once(slot, &canary.policy, head, now) {
+        let asked = match recalled(slot, &canary.policy, head) {
+            Some(decision) => Ok(Ok(decision)),
+            None => called(slot, &canary.policy, head, now),
+        };
+        match asked {
             Ok(Ok(decision)) => {
                 canary.decided();
-                return AtOnce::Decided(decided(decision, canary.policy.clone()));
+                return unless_hit(decided(decision, canary.policy.clone()), is_hit);
             }
             // The version in force decides instead.
             Ok(Err(error)) => failed_canary(node, slot, canary, &error),
-            Err(answer) => return waiting(true, answer),
+            Err(answer) => return Some(waiting(true, answer)),
         }
     }
-    let error = match at_once(slot, &slot.current, head, now) {
+    let policy = &slot.current;
+    let remembered = policy.recall_with(head, |decision| {
+        slot.metrics.recalled.inc();
+        shadow::decision(slot, route, head, decision, now);
+        match decision {
+            Decision::Lookup(lookup) if is_hit(Sought::Lookup(lookup, policy)) => None,
+            _ => Some(decision.clone()),
+        }
+    });
+    if let Some(remembered) = remembered {
+        return remembered.map(|decision| AtOnce::Decided(decided(decision, policy.clone())));
+    }
+    let error = match called(slot, policy, head, now) {
         Ok(Ok(decision)) => {
             shadow::decision(slot, route, head, &decision, now);
-            return AtOnce::Decided(decided(decision, slot.current.clone()));
+            return unless_hit(decided(decision, policy.clone()), is_hit);
         }
         Ok(Err(error)) => error,
-        Err(answer) => return waiting(false, answer),
+        Err(answer) => return Some(waiting(false, answer)),
     };
     if slot.previous.is_some() && route.settings.on_policy_error == OnPolicyError::LastGood {
         // What stands in may have to be awaited too.
-        return waiting(false, Some(ready(Err(error)).boxed()));
+        return Some(waiting(false, Some(ready(Err(error)).boxed())));
     }
     count(node, slot, "on-request", &error);
-    AtOnce::Decided(stand_in(route.settings.on_policy_error, error))
+    unless_hit(stand_in(route.settings.on_policy_error, error), is_hit)
+}
+
+fn unless_hit(decided: Decided, is_hit: impl FnMut(Sought<'_>) -> bool) -> Option<AtOnce> {
+    match decided.sought().is_some_and(is_hit) {
+        true => None,
+        false => Some(AtOnce::Decided(decided)),
+    }
 }
 
 fn waiting(canary: bool, answer: Option<Answer>) -> AtOnce {
     AtOnce::Waiting(answer.map(|answer| Asked { canary, answer }))
 }
 
-/// A decision that is remembered, or that the guest makes when it is first polled: it does,
-/// unless it waits for Redis, takes milliseconds or all instances are in use. Then the answer
-/// to wait for, if it was asked.
-fn at_once(
+fn recalled(slot: &PolicySlot, policy: &Policy, head: &RequestHead) -> Option<Decision> {
+    let decision = policy.recall(head)?;
+    slot.metrics.recalled.inc();
+    Some(decision)
+}
+
+/// A decision that the guest makes when it is first polled: it does, unless it waits for Redis,
+/// takes milliseconds or all instances are in use. Then the answer to wait for, if it was asked.
+fn called(
     slot: &PolicySlot,
     policy: &Policy,
     head: &Arc<RequestHead>,
     now: Timestamp,
 ) -> Result<Result<Decision, CallError>, Option<Answer>> {
-    if let Some(decision) = policy.recall(head) {
-        slot.metrics.recalled.inc();
-        return Ok(Ok(decision));
-    }
     if policy.waits() {
         return Err(None);
     }
@@ -160,11 +186,10 @@ async fn awaited(
     if let Some(answer) = asked {
         return answer.await;
     }
-    if let Some(decision) = policy.recall(head) {
-        slot.metrics.recalled.inc();
-        return Ok(decision);
+    match recalled(slot, policy, head) {
+        Some(decision) => Ok(decision),
+        None => ask(slot, policy, head, now).await,
     }
-    ask(slot, policy, head, now).await
 }
 
 fn stand_in(choice: OnPolicyError, error: CallError) -> Decided {

@@ -49,7 +49,7 @@ use weir_store::{KeyBuilder, Object};
 use self::assess::{Found, find_in_memory};
 use self::call::{Answer, Call};
 use self::decide::{AtOnce, decide, decide_now};
-use self::plan::{Decided, Plan};
+use self::plan::{Decided, Plan, Sought};
 use self::upgrade::Upgrade;
 use crate::body::Body;
 use crate::compress;
@@ -160,16 +160,23 @@ impl Node {
                 decider: None,
             });
         } else if is_retrieval(&head.method) && body.is_end_stream() {
-            decided = decide_now(self, route, &head, now);
-            if let AtOnce::Decided(known) = &decided
-                && let Some((answer, due)) = self.hit(route, &head, known, now)
-            {
-                let ready = finish(self, route, &head, started, answer, known.by());
-                if let (Some(object), AtOnce::Decided(decided)) = (due, decided) {
+            let mut ready = None;
+            let is_hit = |sought: Sought<'_>| {
+                let hit = self.hit(route, &head, sought, now);
+                ready = hit.map(|(answer, due)| {
+                    let response = finish(self, route, &head, started, answer, sought.by());
+                    (response, due.map(|object| (object, sought.decided())))
+                });
+                ready.is_some()
+            };
+            let unanswered = decide_now(self, route, &head, now, is_hit);
+            if let Some((response, due)) = ready {
+                if let Some((object, decided)) = due {
                     early::refresh_decided(&call(head), decided, &object);
                 }
-                return Answering::Ready(Some(ready));
+                return Answering::Ready(Some(response));
             }
+            decided = unanswered.unwrap_or(decided);
         }
         Answering::Slow(Box::pin(slow(call(head), body, decided)))
     }
@@ -196,7 +203,7 @@ impl Node {
         self: &Arc<Self>,
         route: &Route,
         head: &RequestHead,
-        decided: &Decided,
+        sought: Sought<'_>,
         now: Timestamp,
     ) -> Option<(Answer, Option<Arc<Object>>)> {
         if serve::has_preconditions(&head.headers)
@@ -204,15 +211,10 @@ impl Node {
         {
             return None;
         }
-        let (namespace, decider) = match decided {
-            Decided::Lookup(lookup, decider) => (Some(lookup.namespace.as_str()), Some(decider)),
-            Decided::Plain => (None, None),
-            _ => return None,
-        };
         let found = KEY.with_borrow_mut(|builder| {
-            match decided {
-                Decided::Lookup(lookup, _) => keys::policy_key(builder, route, head, lookup),
-                _ => keys::plain_key(builder, keys::is_shared(route), head),
+            match sought {
+                Sought::Lookup(lookup, _) => keys::policy_key(builder, route, head, lookup),
+                Sought::Plain => keys::plain_key(builder, keys::is_shared(route), head),
             }
             .ok()?;
             match find_in_memory(self, route, builder.as_str(), head, now) {
@@ -226,8 +228,12 @@ impl Node {
             hit: true,
             ttl: Some(freshness.ttl_secs(now)),
             detail: Some("memory"),
-            by: decider.map(|decider| &**decider.label()),
+            by: sought.by().map(|decider| &**decider.label()),
             ..CacheStatus::default()
+        };
+        let namespace = match sought {
+            Sought::Lookup(lookup, _) => Some(lookup.namespace.as_str()),
+            Sought::Plain => None,
         };
         if let Some(metrics) = route.namespace(namespace) {
             metrics.looked_up(ResultKind::Hit, Some(found.freshness().age(now)));

@@ -35,7 +35,43 @@ pub(crate) enum Decided {
     Failed(CallError),
 }
 
+/// A decision to look something up, where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sought<'d> {
+    /// Under a policy's key.
+    Lookup(&'d Arc<Lookup>, &'d Policy),
+    /// Under the target URI.
+    Plain,
+}
+
+impl<'d> Sought<'d> {
+    /// The policy that said so, if one did.
+    pub(crate) fn by(self) -> Option<&'d Policy> {
+        match self {
+            Self::Lookup(_, decider) => Some(decider),
+            Self::Plain => None,
+        }
+    }
+
+    /// The decision, to be kept.
+    pub(crate) fn decided(self) -> Decided {
+        match self {
+            Self::Lookup(lookup, decider) => Decided::Lookup(Arc::clone(lookup), decider.clone()),
+            Self::Plain => Decided::Plain,
+        }
+    }
+}
+
 impl Decided {
+    /// What is to be looked up, if anything is.
+    pub(crate) fn sought(&self) -> Option<Sought<'_>> {
+        match self {
+            Self::Lookup(lookup, decider) => Some(Sought::Lookup(lookup, decider)),
+            Self::Plain => Some(Sought::Plain),
+            Self::Pass { .. } | Self::Respond(..) | Self::Failed(_) => None,
+        }
+    }
+
     /// The policy that said so, if one did.
     pub(crate) fn by(&self) -> Option<&Policy> {
         match self {

@@ -362,7 +362,7 @@ table! {
     "[policies.NAME.guard]" Guard {
         /// Percent of its calls that may fail within `window`; decisions that were remembered count as good ones.
         failures: u64, = 10, in 1..=100;
-        /// Calls, lookups or answers within `window` below which nothing is concluded.
+        /// Calls, lookups or answers within `window` below which nothing is concluded; where all calls fail, a quarter of it.
         min_calls: u64, = 20, in 1..=1000000;
         /// The time that is looked back.
         window: Duration, = "30s", in "1s"..="1h";

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::LOOK;
 use crate::config::Guard;
 
 /// Counters of one version, and of what it decided on, at one moment.
@@ -59,6 +60,15 @@ impl Counts {
 
     fn error_ratio(&self, least: u64) -> Option<u64> {
         percent(self.errors, self.answers, least)
+    }
+}
+
+/// How many calls are enough to judge failures by. Where nothing went well a few say as much as
+/// more of them would, and each may cost the node as much as a hundred hits.
+fn least(seen: &Counts, rules: &Guard) -> u64 {
+    match seen.failed >= seen.asked {
+        true => rules.min_calls.div_ceil(4),
+        false => rules.min_calls,
     }
 }
 
@@ -170,6 +180,13 @@ impl Budget {
         if self.is_tried_again() {
             self.samples.truncate(1);
         }
+        // Looks that failures bring about may come in quick succession.
+        if self.samples.len() > 2
+            && let [.., (before, _), (last, _)] = *self.samples.make_contiguous()
+            && last.saturating_sub(before) < LOOK / 2
+        {
+            self.samples.pop_back();
+        }
         self.samples.push_back((now, counts));
         // The first one stays from before the window's beginning, so that it is whole.
         while self.samples.len() > 2
@@ -257,7 +274,7 @@ impl Budget {
             }
             false => {
                 let (count, asked) = (seen.failed, seen.asked);
-                let share = percent(count, asked, rules.min_calls);
+                let share = percent(count, asked, least(seen, rules));
                 (
                     share.is_some() && is_over(count, asked),
                     format!(
@@ -321,15 +338,15 @@ mod tests {
     fn failures_count_once_there_are_enough_calls_and_only_within_the_window() {
         let mut budget = Budget::new(at(0), calls(1_000, 900), None);
         assert_eq!(
-            budget.look(at(1), calls(1_019, 919), &rules(), None),
+            budget.look(at(1), calls(1_019, 918), &rules(), None),
             None,
             "19 calls"
         );
         let broken = budget
-            .look(at(2), calls(1_020, 920), &rules(), None)
+            .look(at(2), calls(1_020, 919), &rules(), None)
             .unwrap();
         assert_eq!(broken.rule, "failures");
-        assert!(broken.text.contains("20 of 20"), "{}", broken.text);
+        assert!(broken.text.contains("19 of 20"), "{}", broken.text);
 
         let mut budget = Budget::new(at(0), calls(0, 0), None);
         assert_eq!(
@@ -341,6 +358,40 @@ mod tests {
         // What came before is forgotten when it is older than the window.
         assert_eq!(budget.look(at(33), calls(200, 11), &rules(), None), None);
         assert_eq!(budget.look(at(64), calls(200, 11), &rules(), None), None);
+    }
+
+    #[test]
+    fn where_nothing_goes_well_a_quarter_of_the_calls_is_enough() {
+        let look = |asked, failed, rules: Guard| {
+            let mut budget = Budget::new(at(0), Counts::default(), None);
+            budget.look(at(1), calls(asked, failed), &rules, None)
+        };
+        assert_eq!(look(4, 4, rules()), None);
+        assert!(look(5, 5, rules()).unwrap().text.contains("5 of 5"));
+        assert_eq!(look(6, 5, rules()), None, "one went well");
+        let never = Guard {
+            failures: 100,
+            ..rules()
+        };
+        assert_eq!(look(1_000, 1_000, never), None);
+    }
+
+    #[test]
+    fn looks_in_quick_succession_are_one_and_lose_nothing() {
+        let rules = rules();
+        let mut budget = Budget::new(at(0), Counts::default(), None);
+        let looks = u64::try_from(rules.window.as_millis()).unwrap();
+        for look in 1..=looks {
+            let now = Duration::from_millis(look);
+            assert_eq!(budget.look(now, calls(look, 0), &rules, None), None);
+            assert_eq!(budget.seen().asked, look);
+        }
+        let most = 2 * rules.window.as_millis() / LOOK.as_millis() + 3;
+        assert!(
+            budget.samples.len() as u128 <= most,
+            "{}",
+            budget.samples.len()
+        );
     }
 
     /// What one that is tried again was asked: `decisions` of which so many failed, remembered

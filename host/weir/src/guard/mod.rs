@@ -1,12 +1,12 @@
 //! Takes a version back that misbehaves, and tries it again later: an error budget, with
-//! quarantine. Looks four times a second.
+//! quarantine. Looks four times a second, and when a call has cost an instance.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
-use weir_policy::{CallErrorKind, Hook, Policy};
+use weir_policy::{CallErrorKind, Engine, Hook, Policy};
 use weir_proxy::TrialMode;
 
 use crate::app::{App, State};
@@ -19,6 +19,8 @@ use budget::{Broken, Budget, Counts, Ratios};
 
 /// How often the versions are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The least time between two looks: failures may come by the thousand.
+const PAUSE: Duration = Duration::from_millis(5);
 /// The percentage of clients or calls that a version in quarantine is tried again with.
 const PROBE: u8 = 10;
 /// The longest wait before another try.
@@ -26,15 +28,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Watches the policies of a node until it is gone.
 pub(crate) fn start(app: &Arc<App>) {
-    tokio::spawn(watch(Arc::downgrade(app)));
+    let engine = app.loader().engine().clone();
+    tokio::spawn(watch(Arc::downgrade(app), engine));
 }
 
-async fn watch(app: Weak<App>) {
+async fn watch(app: Weak<App>, engine: Engine) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watched = Watched::default();
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = engine.costly_failure() => {}
+        }
         let Some(app) = app.upgrade() else {
             return;
         };
@@ -42,6 +48,8 @@ async fn watch(app: Weak<App>) {
         if let Some(mut state) = app.try_state() {
             watched.look(&app, &mut state).await;
         }
+        drop(app);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -85,8 +93,14 @@ impl Watched {
             let Some(entry) = state.policies.get(name) else {
                 continue;
             };
-            if let Some(step) = self.step(name, entry) {
-                act(app, state, name, step).await;
+            let Some(step) = self.step(name, entry) else {
+                continue;
+            };
+            act(app, state, name, step).await;
+            if let Some(entry) = state.policies.get(name) {
+                // Seen as it is now: somebody may undo it before the next look, and what comes
+                // then is not to be judged by what was before.
+                self.step(name, entry);
             }
         }
     }
