@@ -50,8 +50,10 @@ fn may_be_kept(available: &[String]) -> bool {
 }
 
 fn known(field: &[u8], available: &Arc<[String]>) -> usize {
-    // A remembered decision names the same list each time, and an Arc equals itself at once.
-    let is_same = |(text, list): &Question| **text == *field && list == available;
+    // A remembered decision names the same list each time.
+    let is_same = |(text, list): &Question| {
+        **text == *field && (Arc::ptr_eq(list, available) || list == available)
+    };
     let find = || best(std::iter::once(field), available);
     let keep = || may_be_kept(available).then(|| (field.into(), Arc::clone(available)));
     RECENT

@@ -476,16 +476,7 @@ impl Policy {
         let may_spare =
             || may_spare && (hook != Hook::OnResponse || self.0.admission.responses_fail());
         match template.engine.lane.run(pace, cpu, may_spare, called).await {
-            Ok(ended) => {
-                if ended
-                    .as_ref()
-                    .is_err_and(|error| error.kind.costs_instance())
-                {
-                    pace.costly();
-                    template.engine.costly.notify_one();
-                }
-                ended
-            }
+            Ok(ended) => ended,
             Err(NoTurn::Spared) => Err(self.not_admitted(hook)),
             Err(NoTurn::Late) => {
                 let text = "its calls take long, and no turn of the node's threads for such calls came in time";
@@ -513,10 +504,20 @@ impl Policy {
         R: Send + Sync + 'static,
         (Result<R, String>,): ComponentNamedList + Lift + Send + Sync,
     {
-        let Inner { template, pool, .. } = &*self.0;
+        let Inner {
+            template,
+            pool,
+            pace,
+            ..
+        } = &*self.0;
         let stats = template.shared.stats.hook(hook);
+        // Here, since who waits for the call may have left.
         let fail = |took: Duration, error: CallError| {
             stats.ended(took, Some(error.kind));
+            if error.kind.costs_instance() {
+                pace.costly();
+                template.engine.costly.notify_one();
+            }
             Err(error)
         };
         let Ok(_permit) = pool.permit().await else {

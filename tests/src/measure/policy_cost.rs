@@ -1,5 +1,6 @@
 //! What a policy adds to a hit: the CPU time of a hit through `static-site` beside that of a
-//! hit on a node without a policy, from the same requests.
+//! hit on a node without a policy, from the same requests. Both nodes are started anew for each
+//! pair: where their memory falls by chance is then part of one pair and not of all.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ pub(crate) struct Options {
     /// Seconds of each run.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Pairs of runs for each policy, one after the other.
+    /// Pairs of runs for each policy, each on two new processes.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
 }
@@ -59,7 +60,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let requests = traffic.write(dir.path())?;
     println!(
         "{} requests for {} of {} URLs, 1 KiB each, User-Agents of the real log; {} connections, \
-         node and load in turns on core {}; {} pairs of {} s, medians\n\n\
+         node and load in turns on core {}; {} pairs of {} s on new processes, medians\n\n\
          | policy | CPU µs/hit | without a policy | ratio | lowest, highest | decisions remembered | objects |\n\
          |---|---:|---:|---:|---|---:|---:|",
         options.requests,
@@ -70,11 +71,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         options.pairs,
         options.seconds,
     );
-    let plain = Subject::start("none", options, &site, &traffic).await?;
+    let mut plain = Subject::start("none", options, &site).await?;
     for policy in &options.policies {
-        let subject = Subject::start(policy, options, &site, &traffic).await?;
+        let mut subject = Subject::start(policy, options, &site).await?;
         let (mut with, mut without, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for pair in 0..options.pairs {
+            plain.begin_anew(&traffic).await?;
+            subject.begin_anew(&traffic).await?;
             // Which of the two goes first changes from pair to pair.
             let (a, b) = match pair % 2 {
                 0 => {
@@ -106,18 +109,13 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A node whose memory has all that is asked for.
+/// A node.
 struct Subject {
     node: Weir,
 }
 
 impl Subject {
-    async fn start(
-        policy: &str,
-        options: &Options,
-        site: &Site,
-        traffic: &Traffic,
-    ) -> Result<Self> {
+    async fn start(policy: &str, options: &Options, site: &Site) -> Result<Self> {
         let memory = "[memory]\ncapacity = \"4GiB\"\n";
         let config = match policy {
             "none" => Config::plain(&site.url()).and(memory),
@@ -141,9 +139,15 @@ impl Subject {
                 Config::policy(&site.url(), &component, &more)
             }
         };
-        let node = config.on_core(CORE).start().await;
-        traffic.warm(node.port()).await?;
+        // It keeps what was compiled from one process to the next.
+        let node = config.data_dir().on_core(CORE).start().await;
         Ok(Self { node })
+    }
+
+    /// Starts a new process and has its memory filled with all that is asked for.
+    async fn begin_anew(&mut self, traffic: &Traffic) -> Result<()> {
+        self.node.restart().await;
+        traffic.warm(self.node.port()).await
     }
 
     /// CPU time of the node for each hit of a run, in microseconds.

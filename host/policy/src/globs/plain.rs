@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn it_matches_what_globset_matches(
             pattern in "(\\*\\*/\\*\\.(\\{(a|b|ab|,){1,4}\\}|a|ab|a,b|.)|[ab/.*!{},\\\\]{0,5}\\*?)",
-            text in "[ab/.,*\n\0]{0,4}(\\.?\0?(a|ab|b))?",
+            text in "(|/abcdefg|a\\.bcdefgh)[ab/.,*\n\0]{0,4}(\\.?\0?(a|ab|b))?",
         ) {
             let glob = GlobBuilder::new(&pattern)
                 .literal_separator(true)

@@ -16,7 +16,7 @@ pub(super) struct Counts {
     pub(super) calls: u64,
     /// What they took.
     pub(super) time: Duration,
-    /// Calls that failed, and instances that could not be made.
+    /// Calls that failed.
     pub(super) failed: u64,
     /// Calls of `on-request`.
     pub(super) decisions: u64,
@@ -99,8 +99,9 @@ pub(super) struct Budget {
     began: Duration,
     /// The percentage of the calls of `on-request` that are made.
     admitted: u8,
-    /// When it began, and then once for each look within the window. Of a version that is tried
-    /// again just the first and the last: few calls are made, so all of them are judged.
+    /// When it began, and then once for each look within the window, of those in quick succession
+    /// for the last. Of a version that is tried again just the first and the last: few calls are
+    /// made, so all of them are judged.
     samples: VecDeque<(Duration, Counts)>,
     /// Those of the version before, from its last window.
     before: Option<Ratios>,
@@ -181,9 +182,10 @@ impl Budget {
             self.samples.truncate(1);
         }
         // Looks that failures bring about may come in quick succession.
-        if self.samples.len() > 2
-            && let [.., (before, _), (last, _)] = *self.samples.make_contiguous()
-            && last.saturating_sub(before) < LOOK / 2
+        let before = self.samples.len().checked_sub(2).filter(|at| *at > 0);
+        let before = before.and_then(|at| self.samples.get(at));
+        if let (Some((before, _)), Some((last, _))) = (before, self.samples.back())
+            && last.saturating_sub(*before) < LOOK / 2
         {
             self.samples.pop_back();
         }
@@ -265,7 +267,9 @@ impl Budget {
                 let is_over = is_over(failed, self.whole(seen.asked, seen.decisions));
                 // Failures of the other hooks need not wait for enough of `on-request`.
                 let others = seen.failed.saturating_sub(seen.undecided);
-                let is_enough = self.is_tested(rules) || others >= rules.min_calls;
+                let is_enough = self.is_tested(rules)
+                    || others >= rules.min_calls
+                    || (seen.failed >= seen.asked && seen.asked >= least(seen, rules));
                 let (count, calls) = (seen.failed, seen.calls);
                 (
                     is_over && is_enough,
@@ -423,13 +427,16 @@ mod tests {
         };
         let look = |counts| look_by(rules(), counts);
         let nothing = (0, 0);
-        assert_eq!(look(tried((19, 19), 0, nothing)), (false, false));
+        assert_eq!(look(tried((19, 18), 0, nothing)), (false, false));
+        // Where all of them fail a few are enough.
+        assert_eq!(look(tried((4, 4), 0, nothing)), (false, false));
+        assert_eq!(look(tried((5, 5), 0, nothing)), (true, false));
         // As if all calls were made: 60 of 200 failed, and all the others were remembered.
         assert_eq!(look(tried((20, 6), 0, nothing)), (true, true));
         assert_eq!(look(tried((20, 6), 399, nothing)), (true, true));
         assert_eq!(look(tried((20, 6), 400, nothing)), (false, true));
         // What responses say is nothing that requests could wait for.
-        assert_eq!(look(tried((3, 3), 0, (100, 0))), (false, false));
+        assert_eq!(look(tried((5, 5), 0, (100, 0))), (false, false));
         assert_eq!(look(tried((20, 20), 0, (1_000, 0))), (true, true));
         assert_eq!(look(tried((3, 0), 0, (40, 19))), (false, false));
         assert_eq!(look(tried((3, 0), 0, (40, 20))), (true, false));

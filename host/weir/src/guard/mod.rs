@@ -356,7 +356,11 @@ fn called(policy: &Policy) -> Counts {
         spared: policy.spared(),
         ..Counts::default()
     };
-    for hook in Hook::ALL {
+    // An instance that cannot be made fails the call which wanted it.
+    for hook in Hook::ALL
+        .into_iter()
+        .filter(|hook| *hook != Hook::Configure)
+    {
         let stats = policy.stats().hook(hook);
         let busy = stats.errors(CallErrorKind::Busy);
         let failed: u64 = stats.failures().map(|(_, count)| count).sum();
@@ -366,11 +370,8 @@ fn called(policy: &Policy) -> Counts {
         );
         counts.asked += calls;
         counts.failed += failed;
-        // Beside calls it is rare and long, most of all with a runtime of the language.
-        if hook != Hook::Configure {
-            counts.calls += calls;
-            counts.time += stats.total_time();
-        }
+        counts.calls += calls;
+        counts.time += stats.total_time();
         if hook == Hook::OnRequest {
             (counts.decisions, counts.undecided) = (calls, failed);
             counts.deciding = stats.total_time();
