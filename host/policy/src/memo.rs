@@ -14,10 +14,12 @@
 
 mod tree;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use parking_lot::Mutex;
 
 use self::tree::{Leaf, Size, Tree};
@@ -35,6 +37,18 @@ const SAMPLE_PAUSE: Duration = Duration::from_millis(100);
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(1);
 /// The least time between two sweeps: what is asked for that often stays.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// So many trees are at hand on each thread.
+const AT_HAND: usize = 8;
+
+/// A tree, and where to look whether it is still the one in force.
+type Known = Cache<Arc<ArcSwap<Tree>>, Arc<Tree>>;
+
+thread_local! {
+    /// The trees that were asked last: to look whether one is in force takes no atomic write, as
+    /// to hold it against its end does.
+    static TREES: [Cell<Option<Known>>; AT_HAND] = const { [const { Cell::new(None) }; AT_HAND] };
+}
 
 /// What the memo knows about a request.
 #[derive(Debug, PartialEq)]
@@ -59,10 +73,14 @@ enum Lesson {
     Departed,
 }
 
+static NEXT_PLACE: AtomicUsize = AtomicUsize::new(0);
+
 /// The remembered decisions of one policy version.
 #[derive(Debug)]
 pub(crate) struct Memo {
-    tree: ArcSwap<Tree>,
+    tree: Arc<ArcSwap<Tree>>,
+    /// Its place among the trees at hand. Others may have it too.
+    place: usize,
     writer: Mutex<Writer>,
     off: AtomicBool,
     recalled: AtomicU64,
@@ -82,7 +100,8 @@ impl Default for Memo {
     fn default() -> Self {
         let began = Instant::now();
         Self {
-            tree: ArcSwap::default(),
+            tree: Arc::default(),
+            place: NEXT_PLACE.fetch_add(1, Ordering::Relaxed) % AT_HAND,
             writer: Mutex::new(Writer {
                 size: Size::default(),
                 swept: began,
@@ -128,11 +147,19 @@ impl Memo {
         if self.is_off() {
             return seen(None);
         }
-        let tree = self.tree.load();
-        let leaf = tree.find(head, |_| ());
-        leaf.filter(|leaf| leaf.agreed())
-            .inspect(|leaf| leaf.touch());
-        seen(leaf)
+        TREES.with(|trees| {
+            let place = &trees[self.place % AT_HAND];
+            // Taken out, so that what `seen` does may ask too.
+            let known = place.take();
+            let known = known.filter(|known| std::ptr::eq(known.arc_swap(), &raw const *self.tree));
+            let mut known = known.unwrap_or_else(|| Cache::new(Arc::clone(&self.tree)));
+            let leaf = known.load().find(head, |_| ());
+            leaf.filter(|leaf| leaf.agreed())
+                .inspect(|leaf| leaf.touch());
+            let made = seen(leaf);
+            place.set(Some(known));
+            made
+        })
     }
 
     /// What the remembered decision for a request rests on, in the order it was read.

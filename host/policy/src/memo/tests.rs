@@ -60,6 +60,34 @@ fn a_leaf_serves_once_two_instances_agreed() {
 }
 
 #[test]
+fn each_memo_gives_its_own_whoever_was_asked_before_or_asks_meanwhile() {
+    let request = head("/a", &[]);
+    let reads = played(&request, &[]);
+    // Some share a place among the trees at hand.
+    let memos: Vec<_> = (0..2 * AT_HAND)
+        .map(|number| (pass(&number.to_string()), Memo::default()))
+        .collect();
+    for (own, memo) in &memos {
+        memo.learn(&reads, own, 1);
+        memo.learn(&reads, own, 2);
+    }
+    for _ in 0..3 {
+        for (own, memo) in &memos {
+            assert_eq!(memo.recall(&request), Recall::Known(own.clone()));
+            let all = memo.find(&request, |_| {
+                let known = memos.iter().map(|(_, other)| other.recall(&request));
+                known.collect::<Vec<_>>()
+            });
+            let owns = memos.iter().map(|(own, _)| Recall::Known(own.clone()));
+            assert_eq!(all, owns.collect::<Vec<_>>());
+        }
+    }
+    let (_, memo) = &memos[0];
+    memo.turn_off();
+    assert_eq!(memo.recall(&request), Recall::Ask { but_not: 0 });
+}
+
+#[test]
 fn what_is_not_read_makes_no_branch() {
     let memo = Memo::default();
     for instance in [1, 2] {
