@@ -351,6 +351,27 @@ async fn failures_are_looked_at_when_they_happen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_put_in_force_again_is_not_judged_by_what_it_did_before() {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let guard = "guard = { min_calls = 40, retry_after = \"1h\" }\n";
+    let node = node_with(&origin, &component, guard).await;
+    hold(&node, version("nothing")).await;
+    // Most of these are between two ticks of the guard's clock.
+    for round in 0..8 {
+        let mut called = 0;
+        while !node.get("/a").await.cache().details("policy-quarantined") {
+            called += 1;
+            assert!(called < 10_000, "it is still called");
+        }
+        assert!(called >= 10, "{called} in round {round}");
+        post(&node, "canary", json!({"percent": 1})).await;
+        post(&node, "rollback", json!({})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_version_that_is_taken_back_is_given_up() {
     let origin = origin().await;
     let more = "guard = { min_calls = 5, retry_after = \"1h\" }\n";

@@ -53,16 +53,22 @@ pub(crate) fn node() -> Result<PathBuf> {
 }
 
 /// Builds it: on two cores in a quarter of an hour at first. A profile of code that has changed
-/// since serves for what has not.
+/// since serves for what has not, and that is said.
 fn built(train_anew: bool) -> Result<PathBuf> {
     let (dir, host) = (run::target_dir().join("shipped"), host()?);
     let profile = dir.join(profile_name()?);
     if train_anew || !profile.is_file() {
         train(&dir, &host, &profile)?;
     } else {
+        let made_of = fs::read_to_string(note(&profile)).unwrap_or_default();
+        let is_other = made_of != code()?;
         println!(
-            "with the profile {} (cargo xtask dist --train makes another)",
-            profile.display()
+            "with the profile {}{} (cargo xtask dist --train makes another)",
+            profile.display(),
+            match is_other {
+                true => ", which was made of other code: a hit may cost a few percent more by it",
+                false => "",
+            }
         );
     }
     let flag = format!("-Cprofile-use={}", profile.display());
@@ -78,11 +84,37 @@ fn profile_name() -> Result<String> {
     Ok(format!("{:016x}.profdata", hasher.finish()))
 }
 
+/// Where it stands of which code a profile was made.
+fn note(profile: &Path) -> PathBuf {
+    profile.with_extension("code")
+}
+
+/// What tells the node's code from any other: a function that has changed has no profile.
+fn code() -> Result<String> {
+    let (mut paths, mut files) = (vec![run::workspace().join("host")], Vec::new());
+    while let Some(path) = paths.pop() {
+        let read = || format!("cannot read {}", path.display());
+        if path.is_dir() {
+            for entry in fs::read_dir(&path).with_context(read)? {
+                paths.push(entry.with_context(read)?.path());
+            }
+        } else {
+            let text = fs::read(&path).with_context(read)?;
+            files.push((path, text));
+        }
+    }
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    files.hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
 /// Watches a node at work.
 fn train(dir: &Path, host: &str, profile: &Path) -> Result<()> {
     install::tools(&TOOLS)?;
     let merger = install::llvm_profdata(host)?;
     let (watched, seen) = (dir.join("watched"), dir.join("seen"));
+    let code = code()?;
     // What a run that was interrupted has left is no part of this one.
     remove(&seen)?;
     let flag = format!("-Cprofile-generate={}", seen.display());
@@ -99,7 +131,9 @@ fn train(dir: &Path, host: &str, profile: &Path) -> Result<()> {
     run::shown(merge.arg("merge").arg("-o").arg(&merged).args(files))?;
     // Cargo does not see that a profile is another one.
     remove(&dir.join(host))?;
-    fs::rename(&merged, profile).with_context(|| format!("cannot write {}", profile.display()))?;
+    let cannot = || format!("cannot write {}", profile.display());
+    fs::rename(&merged, profile).with_context(cannot)?;
+    fs::write(note(profile), code).with_context(cannot)?;
     // Some gigabytes that nobody needs any more.
     remove(&watched)?;
     remove(&seen)
