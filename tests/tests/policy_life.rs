@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weir_tests::answer;
 use weir_tests::origin::page_text;
 use weir_tests::versions::{audited, hold, node, node_with, origin, post, trial, version};
-use weir_tests::{Scratch, Weir, until};
+use weir_tests::{Scratch, Weir, guests, until};
 
 /// The version that decided, as Cache-Status names it.
 async fn decided_by(node: &Weir, path: &str) -> String {
@@ -153,7 +153,9 @@ async fn a_canary_decides_for_a_part_of_the_clients_and_always_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_that_traps_costs_no_request() {
     let origin = origin().await;
-    let node = node(&origin).await;
+    // It is to be called for as long as this lasts.
+    let guard = "guard = { min_calls = 1000 }\n";
+    let node = node_with(&origin, &guests().misbehaving(), guard).await;
     let live = node.admin().version("p").await;
     hold(&node, version("trap-on-request")).await;
     post(&node, "canary", json!({"percent": 100})).await;
