@@ -317,17 +317,23 @@ async fn a_rollback_or_a_deploy_ends_a_quarantine_and_has_the_policy_called_agai
     called("/good/c").await;
 }
 
-/// Has a policy that traps called until it is in quarantine: how often that was, and why.
-async fn called_until_suspended(guard: &str) -> (usize, String) {
-    let origin = origin().await;
-    let files = Scratch::new();
-    let component = files.write("p.wasm", version("trap-on-request"));
-    let node = node_with(&origin, &component, guard).await;
+/// Has the policy called until it is in quarantine: how often that was.
+async fn calls_until_suspended(node: &Weir) -> usize {
     let mut called = 0;
     while !node.get("/a").await.cache().details("policy-quarantined") {
         called += 1;
         assert!(called < 10_000, "it is still called");
     }
+    called
+}
+
+/// The same of a new node whose policy traps, and why.
+async fn called_until_suspended(guard: &str) -> (usize, String) {
+    let origin = origin().await;
+    let files = Scratch::new();
+    let component = files.write("p.wasm", version("trap-on-request"));
+    let node = node_with(&origin, &component, guard).await;
+    let called = calls_until_suspended(&node).await;
     let why = &node.admin().policy("p").await["quarantined"]["why"];
     (called, why.as_str().unwrap_or_default().to_owned())
 }
@@ -360,11 +366,7 @@ async fn one_that_is_put_in_force_again_is_not_judged_by_what_it_did_before() {
     hold(&node, version("nothing")).await;
     // Most of these are between two ticks of the guard's clock.
     for round in 0..8 {
-        let mut called = 0;
-        while !node.get("/a").await.cache().details("policy-quarantined") {
-            called += 1;
-            assert!(called < 10_000, "it is still called");
-        }
+        let called = calls_until_suspended(&node).await;
         assert!(called >= 10, "{called} in round {round}");
         post(&node, "canary", json!({"percent": 1})).await;
         post(&node, "rollback", json!({})).await;
