@@ -31,8 +31,9 @@ pub(super) struct MemoryKv {
 struct Entry {
     value: Value,
     weight: u32,
-    /// When it ends from now on; absent: when it was to end before.
-    ttl: Option<Duration>,
+    /// Kept here and not left to moka, which takes an update for a creation if the entry ended
+    /// between being read and being written: then there is no end that it could keep.
+    ends: Instant,
 }
 
 /// A collection is changed in place, while moka holds its key.
@@ -46,33 +47,33 @@ enum Value {
 struct Ending;
 
 impl Expiry<Box<str>, Entry> for Ending {
-    fn expire_after_create(&self, _: &Box<str>, entry: &Entry, _: Instant) -> Option<Duration> {
-        entry.ttl
+    fn expire_after_create(&self, _: &Box<str>, entry: &Entry, now: Instant) -> Option<Duration> {
+        Some(entry.ends.saturating_duration_since(now))
     }
 
     fn expire_after_update(
         &self,
         _: &Box<str>,
         entry: &Entry,
-        _: Instant,
-        left: Option<Duration>,
+        now: Instant,
+        _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.ttl.or(left)
+        Some(entry.ends.saturating_duration_since(now))
     }
 }
 
 impl Entry {
-    fn new(value: Value, bytes: usize, ttl: Option<Duration>) -> Self {
+    fn new(value: Value, bytes: usize, ends: Instant) -> Self {
         Self {
             value,
             weight: u32::try_from(bytes).unwrap_or(u32::MAX),
-            ttl,
+            ends,
         }
     }
 
-    fn bytes(value: Bytes, ttl: Option<Duration>) -> Self {
+    fn bytes(value: Bytes, ends: Instant) -> Self {
         let bytes = value.len();
-        Self::new(Value::Bytes(value), bytes, ttl)
+        Self::new(Value::Bytes(value), bytes, ends)
     }
 }
 
@@ -108,8 +109,10 @@ impl MemoryKv {
         value: Bytes,
         ttl: Duration,
     ) -> Result<(), KvError> {
-        self.entries
-            .insert(name(namespace, key), Entry::bytes(value, Some(ttl)));
+        self.entries.insert(
+            name(namespace, key),
+            Entry::bytes(value, Instant::now() + ttl),
+        );
         Ok(())
     }
 
@@ -125,15 +128,17 @@ impl MemoryKv {
         ttl: Duration,
     ) -> Result<i64, KvError> {
         self.change(namespace, key, |held| {
-            let (before, ttl) = match held {
-                None => (0, Some(ttl)),
-                Some(Value::Bytes(text)) => (number(&text).ok_or(KvError::WrongKind)?, None),
+            let (before, ends) = match held {
+                None => (0, Instant::now() + ttl),
+                Some((Value::Bytes(text), ends)) => {
+                    (number(&text).ok_or(KvError::WrongKind)?, ends)
+                }
                 Some(_) => return Err(KvError::WrongKind),
             };
             let after = before
                 .checked_add(delta)
                 .ok_or_else(|| KvError::Refused("the sum does not fit into 64 bits".into()))?;
-            Ok((after, Op::Put(Entry::bytes(after.to_string().into(), ttl))))
+            Ok((after, Op::Put(Entry::bytes(after.to_string().into(), ends))))
         })
     }
 
@@ -148,12 +153,12 @@ impl MemoryKv {
         self.change(namespace, key, |held| {
             let same = match (&held, expected) {
                 (None, None) => true,
-                (Some(Value::Bytes(held)), Some(expected)) => held[..] == *expected,
+                (Some((Value::Bytes(held), _)), Some(expected)) => held[..] == *expected,
                 (Some(_), Some(_)) => return Err(KvError::WrongKind),
                 _ => false,
             };
             let change = if same {
-                Op::Put(Entry::bytes(value, Some(ttl)))
+                Op::Put(Entry::bytes(value, Instant::now() + ttl))
             } else {
                 Op::Nop
             };
@@ -171,7 +176,7 @@ impl MemoryKv {
         self.change(namespace, key, |held| {
             let set = match held {
                 None => Arc::default(),
-                Some(Value::Set(set)) => set,
+                Some((Value::Set(set), _)) => set,
                 Some(_) => return Err(KvError::WrongKind),
             };
             let (added, bytes) = {
@@ -191,7 +196,7 @@ impl MemoryKv {
             };
             Ok((
                 added,
-                Op::Put(Entry::new(Value::Set(set), bytes, Some(ttl))),
+                Op::Put(Entry::new(Value::Set(set), bytes, Instant::now() + ttl)),
             ))
         })
     }
@@ -203,9 +208,9 @@ impl MemoryKv {
         member: &[u8],
     ) -> Result<bool, KvError> {
         self.change(namespace, key, |held| {
-            let set = match held {
+            let (set, ends) = match held {
                 None => return Ok((false, Op::Nop)),
-                Some(Value::Set(set)) => set,
+                Some((Value::Set(set), ends)) => (set, ends),
                 Some(_) => return Err(KvError::WrongKind),
             };
             let (removed, left, bytes) = {
@@ -221,7 +226,7 @@ impl MemoryKv {
             let change = if left == 0 {
                 Op::Remove
             } else {
-                Op::Put(Entry::new(Value::Set(set), bytes, None))
+                Op::Put(Entry::new(Value::Set(set), bytes, ends))
             };
             Ok((removed, change))
         })
@@ -255,7 +260,7 @@ impl MemoryKv {
         self.change(namespace, key, |held| {
             let queue = match held {
                 None => Arc::default(),
-                Some(Value::Queue(queue)) => queue,
+                Some((Value::Queue(queue), _)) => queue,
                 Some(_) => return Err(KvError::WrongKind),
             };
             let (length, bytes) = {
@@ -273,16 +278,16 @@ impl MemoryKv {
             };
             Ok((
                 length,
-                Op::Put(Entry::new(Value::Queue(queue), bytes, Some(ttl))),
+                Op::Put(Entry::new(Value::Queue(queue), bytes, Instant::now() + ttl)),
             ))
         })
     }
 
     pub(super) fn queue_pop(&self, namespace: &str, key: &str) -> Result<Option<Bytes>, KvError> {
         self.change(namespace, key, |held| {
-            let queue = match held {
+            let (queue, ends) = match held {
                 None => return Ok((None, Op::Nop)),
-                Some(Value::Queue(queue)) => queue,
+                Some((Value::Queue(queue), ends)) => (queue, ends),
                 Some(_) => return Err(KvError::WrongKind),
             };
             let (value, left, bytes) = {
@@ -298,7 +303,7 @@ impl MemoryKv {
             let change = if left == 0 {
                 Op::Remove
             } else {
-                Op::Put(Entry::new(Value::Queue(queue), bytes, None))
+                Op::Put(Entry::new(Value::Queue(queue), bytes, ends))
             };
             Ok((value, change))
         })
@@ -311,18 +316,20 @@ impl MemoryKv {
         self.entries.weighted_size()
     }
 
-    /// Reads and changes one key in one step.
+    /// Reads and changes one key in one step. `change` is handed what the key holds and
+    /// when that ends.
     fn change<T>(
         &self,
         namespace: &str,
         key: &str,
-        change: impl FnOnce(Option<Value>) -> Result<(T, Op<Entry>), KvError>,
+        change: impl FnOnce(Option<(Value, Instant)>) -> Result<(T, Op<Entry>), KvError>,
     ) -> Result<T, KvError> {
         let mut answer = Err(KvError::Unavailable);
         self.entries
             .entry(name(namespace, key))
-            .and_compute_with(
-                |held| match change(held.map(|entry| entry.into_value().value)) {
+            .and_compute_with(|held| {
+                let held = held.map(|entry| entry.into_value());
+                match change(held.map(|entry| (entry.value, entry.ends))) {
                     Ok((value, op)) => {
                         answer = Ok(value);
                         op
@@ -331,8 +338,8 @@ impl MemoryKv {
                         answer = Err(error);
                         Op::Nop
                     }
-                },
-            );
+                }
+            });
         answer
     }
 }
@@ -356,4 +363,33 @@ fn full_error(members: u32) -> KvError {
     KvError::Refused(format!(
         "the set is full: at most {members} members and {MAX_COLLECTION_BYTES} bytes"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_while_it_is_changed_has_ended() {
+        let kv = MemoryKv::new(1_024 * 1_024);
+        let wait_out = |held: Option<(Value, Instant)>| {
+            let (value, ends) = held.ok_or(KvError::Unavailable)?;
+            // moka has read the entry as one that lasts, and writes it as one that does not.
+            while Instant::now() <= ends {
+                std::thread::yield_now();
+            }
+            Ok(((), Op::Put(Entry::new(value, 1, ends))))
+        };
+        // Once more where this thread was held up until the entry had ended.
+        loop {
+            kv.increment("n", "c", 5, Duration::from_millis(20))
+                .unwrap();
+            if kv.change("n", "c", wait_out).is_ok() {
+                break;
+            }
+        }
+        assert_eq!(kv.get("n", "c"), Ok(None));
+        let anew = kv.increment("n", "c", 1, Duration::from_secs(60));
+        assert_eq!(anew, Ok(1));
+    }
 }
