@@ -21,6 +21,9 @@ pub enum DeviceClass {
 }
 
 impl DeviceClass {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Self::Desktop, Self::Mobile, Self::Tablet, Self::Bot];
+
     /// The name in the contract: `desktop`, `mobile`, `tablet`, `bot`.
     pub fn as_str(self) -> &'static str {
         match self {

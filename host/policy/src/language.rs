@@ -28,20 +28,19 @@ thread_local! {
     static RECENT: RefCell<Recent<Question, usize>> = RefCell::new(Recent::new());
 }
 
-/// The best of `available`; its first when nothing fits; empty when it is empty.
+/// Where the best of `available` stands; 0, its first, when nothing fits.
 ///
 /// A range of weight zero excludes what it matches as a prefix, the default
 /// excepted. `*` says nothing that lookup could use and is passed over.
-pub(crate) fn lookup<'f, 'a>(
+pub(crate) fn lookup<'f>(
     mut fields: impl Iterator<Item = &'f [u8]>,
-    available: &'a Arc<[String]>,
-) -> &'a str {
-    let found = match (fields.next(), fields.next()) {
+    available: &Arc<[String]>,
+) -> usize {
+    match (fields.next(), fields.next()) {
         (None, _) => 0,
         (Some(one), None) => known(one, available),
         (Some(one), other) => best([one].into_iter().chain(other).chain(fields), available),
-    };
-    available.get(found).map_or("", String::as_str)
+    }
 }
 
 /// A policy may give lists of any length, which are none of its memory here.
@@ -60,7 +59,6 @@ fn known(field: &[u8], available: &Arc<[String]>) -> usize {
         .with_borrow_mut(|recent| recent.get(field, (field, available.len()), is_same, keep, find))
 }
 
-/// Where it stands in `available`.
 fn best<'f>(fields: impl Iterator<Item = &'f [u8]>, available: &[String]) -> usize {
     let mut ranges: SmallVec<[Range<'f>; 8]> = fields
         .flat_map(|field| field.split(|&b| b == b','))
@@ -149,8 +147,9 @@ mod tests {
     use super::*;
 
     fn pick(field: &str, available: &[&str]) -> String {
-        let available = available.iter().map(|tag| (*tag).to_owned()).collect();
-        lookup(std::iter::once(field.as_bytes()), &available).to_owned()
+        let available: Arc<[String]> = available.iter().map(|tag| (*tag).to_owned()).collect();
+        let found = lookup(std::iter::once(field.as_bytes()), &available);
+        available.get(found).cloned().unwrap_or_default()
     }
 
     #[test]
@@ -175,7 +174,7 @@ mod tests {
     fn default_is_the_first() {
         assert_eq!(pick("ja", &["en", "de"]), "en");
         assert_eq!(pick("*", &["en", "de"]), "en");
-        assert_eq!(lookup(std::iter::empty(), &["en".to_owned()].into()), "en");
+        assert_eq!(lookup(std::iter::empty(), &["en".to_owned()].into()), 0);
         assert_eq!(pick("en", &[]), "");
     }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::device::DeviceClass;
 use crate::globs::Globs;
 use crate::input::Values;
 use crate::query;
@@ -162,6 +163,44 @@ impl ReadInput {
             Self::PathMatches(glob) => Some(truth(glob.matches(head.path()))),
             Self::Language(available) => Some(head.language(available)),
             Self::Device => Some(head.device().as_str()),
+            _ => None,
+        }
+    }
+
+    /// How many answers there can be to the questions that have a table of them; else none.
+    pub(crate) fn choices(&self) -> usize {
+        match self {
+            Self::HasParam(_) | Self::PathMatches(_) => 2,
+            Self::Language(available) => available.len(),
+            Self::Device => DeviceClass::ALL.len(),
+            _ => 0,
+        }
+    }
+
+    /// Which of these the answer for a request is.
+    #[inline]
+    pub(crate) fn choice(&self, head: &RequestHead) -> Option<usize> {
+        match self {
+            Self::HasParam(name) => Some(usize::from(head.param(name).is_some())),
+            Self::PathMatches(glob) => Some(usize::from(glob.matches(head.path()))),
+            Self::Language(available) => Some(head.language_at(available)),
+            Self::Device => Some(head.device() as usize),
+            _ => None,
+        }
+    }
+
+    /// Which of these an answer is.
+    pub(crate) fn choice_of(&self, answer: &Answer) -> Option<usize> {
+        let Answer::One(text) = answer else {
+            return None;
+        };
+        let is = |other: &str| *other.as_bytes() == **text;
+        match self {
+            Self::HasParam(_) | Self::PathMatches(_) => {
+                [false, true].iter().position(|a| is(truth(*a)))
+            }
+            Self::Language(available) => available.iter().position(|it| is(it)),
+            Self::Device => DeviceClass::ALL.iter().position(|class| is(class.as_str())),
             _ => None,
         }
     }

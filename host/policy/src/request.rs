@@ -99,6 +99,12 @@ impl RequestHead {
     /// The best of `available` for Accept-Language: RFC 4647 section 3.4. The first of
     /// `available` when nothing fits, and the empty text when it is empty.
     pub fn language<'a>(&self, available: &'a Arc<[String]>) -> &'a str {
+        let found = self.language_at(available);
+        available.get(found).map_or("", String::as_str)
+    }
+
+    /// Where the same stands in `available`; 0 too where that is empty.
+    pub(crate) fn language_at(&self, available: &Arc<[String]>) -> usize {
         language::lookup(self.values(&ACCEPT_LANGUAGE), available)
     }
 

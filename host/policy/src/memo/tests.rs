@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decision::Pass;
+use crate::globs::Globs;
 use crate::reads::Read;
 use crate::request::tests::head;
 
@@ -398,6 +399,73 @@ fn many_read_while_one_adds_and_sweeps() {
     });
     paths.now += SWEEP_EVERY;
     assert!(paths.ask("/wanted"));
+}
+
+/// Requests that differ in all to which there are few answers.
+fn few_answers() -> (Vec<ReadInput>, Vec<RequestHead>) {
+    let list = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+    let many: Vec<String> = ('a'..='z')
+        .flat_map(|a| [format!("{a}a"), format!("{a}b")])
+        .collect();
+    let inputs = vec![
+        ReadInput::PathMatches(Globs::compile(&["/a*"]).unwrap()),
+        ReadInput::HasParam("id".into()),
+        ReadInput::HasParam("no".into()),
+        ReadInput::Language(list(&["de", "DE", "fr", "de"]).into()),
+        ReadInput::Device,
+        // Around the most that have a place each, far more, and none.
+        ReadInput::Language(many[..32].into()),
+        ReadInput::Language(many[..33].into()),
+        ReadInput::Language(many.into()),
+        ReadInput::Language(list(&["fr"]).into()),
+        ReadInput::Language(list(&[]).into()),
+    ];
+    let mut requests = Vec::new();
+    for path in ["/a", "/b"] {
+        for language in ["de", "fr", "da, fr", "zb"] {
+            for agent in ["Mozilla", "x Mobile", "iPad", "Googlebot/2"] {
+                let headers = [("accept-language", language), ("user-agent", agent)];
+                requests.push(head(path, &headers));
+            }
+        }
+    }
+    (inputs, requests)
+}
+
+#[test]
+fn what_has_few_answers_is_told_apart_as_all_else_is() {
+    let (inputs, requests) = few_answers();
+    let memo = Memo::default();
+    let decided = |request: &RequestHead| {
+        let reads = played(request, &inputs);
+        let decision = pass(&format!("{:?}", reads.list));
+        (reads, decision)
+    };
+    for by in [1, 2] {
+        for request in &requests {
+            assert_eq!(memo.recall(request), Recall::Ask { but_not: by - 1 });
+            let (reads, decision) = decided(request);
+            assert!(!memo.learn(&reads, &decision, by));
+        }
+    }
+    for request in &requests {
+        assert_eq!(memo.recall(request), Recall::Known(decided(request).1));
+        assert_eq!(memo.inputs(request), inputs);
+    }
+    let (kept, size) = memo.tree.load().swept();
+    assert_eq!(size, memo.writer.lock().size, "all are in use");
+    for request in requests.iter().step_by(3) {
+        kept.find(request, |_| ()).unwrap().touch();
+    }
+    let (kept, _) = kept.swept();
+    for (at, request) in requests.iter().enumerate() {
+        let leaf = kept.find(request, |_| ()).map(|leaf| leaf.decision.clone());
+        assert_eq!(leaf, (at % 3 == 0).then(|| decided(request).1));
+    }
+    // What departs from it is found out as elsewhere.
+    let (mut reads, decision) = decided(&requests[0]);
+    reads.list[2].input = ReadInput::Device;
+    assert!(memo.learn(&reads, &decision, 3));
 }
 
 proptest! {

@@ -20,6 +20,8 @@ pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 pub(super) const MAX_DECISION: usize = 16 * 1024;
 /// So many edges of a branch are asked one after the other, for less than a hash costs.
 const IN_A_ROW: usize = 4;
+/// A question with at most so many possible answers has a place for each of them.
+const MAX_CHOICES: usize = 32;
 
 /// All that is remembered.
 #[derive(Debug, Default)]
@@ -38,9 +40,20 @@ pub(super) struct Size {
 
 #[derive(Debug)]
 enum Node {
-    Branch { input: ReadInput, edges: Slot },
+    /// A question without a table: its answer can be anything, or one of many.
+    Branch {
+        input: ReadInput,
+        edges: Slot,
+    },
+    /// One of few possible answers, which have their places: nothing is compared.
+    Choice {
+        input: ReadInput,
+        places: Places,
+    },
     Leaf(Leaf),
 }
+
+type Places = Box<[OnceLock<Box<Node>>]>;
 
 /// A decision.
 #[derive(Debug)]
@@ -108,7 +121,7 @@ impl Size {
     fn of(reads: &[Read], decision: &Decision) -> Self {
         let each = reads
             .iter()
-            .map(|read| read.input.len() + read.answer.len());
+            .map(|read| question(&read.input) + answer(read));
         Self {
             nodes: reads.len() + 1,
             bytes: each.sum::<usize>() + decision.weight(),
@@ -127,6 +140,10 @@ impl Tree {
         loop {
             match at {
                 Node::Leaf(leaf) => return Some(leaf),
+                Node::Choice { input, places } => {
+                    on_read(input);
+                    at = places.get(input.choice(head)?)?.get()?;
+                }
                 Node::Branch { input, edges } => {
                     on_read(input);
                     at = match input.text(head) {
@@ -149,8 +166,10 @@ impl Tree {
                 Some(node) => node,
             };
             match (node, rest.next()) {
-                (Node::Branch { input, edges }, Some(read)) if *input == read.input => {
-                    next = self.follow(edges, read.answer.as_slice());
+                (Node::Branch { input, .. } | Node::Choice { input, .. }, Some(read))
+                    if *input == read.input =>
+                {
+                    next = self.next(node, read);
                 }
                 (Node::Leaf(leaf), None) if reads.impure || leaf.decision != *decision => {
                     return Lesson::Departed;
@@ -162,7 +181,9 @@ impl Tree {
                     };
                 }
                 // What a capability answered may lead a call elsewhere.
-                (Node::Branch { .. }, _) if reads.impure => return Lesson::Known,
+                (Node::Branch { .. } | Node::Choice { .. }, _) if reads.impure => {
+                    return Lesson::Known;
+                }
                 // It stopped early, went on, or asked something else.
                 _ => return Lesson::Departed,
             }
@@ -182,24 +203,20 @@ impl Tree {
             return size.grow(Size::of(rest, decision), root);
         };
         loop {
-            let (edges, (read, later)) = match (at, rest.split_first()) {
-                (Node::Branch { edges, .. }, Some(read)) => (edges, read),
-                (Node::Leaf(leaf), _) => {
-                    leaf.agreed.store(true, Ordering::Release);
-                    return true;
-                }
+            if let Node::Leaf(leaf) = at {
+                leaf.agreed.store(true, Ordering::Release);
+                return true;
+            }
+            let Some((read, later)) = rest.split_first() else {
                 // `compare` has seen that the reads do not end here.
-                (Node::Branch { .. }, None) => return true,
+                return true;
             };
-            match self.follow(edges, read.answer.as_slice()) {
+            match self.next(at, read) {
                 Some(next) => (at, rest) = (next, later),
                 None => {
                     let mut more = Size::of(later, decision);
-                    more.bytes += read.answer.len();
-                    return size.grow(more, || {
-                        let to = chain(later, decision, by);
-                        self.link(edges, read.answer.clone(), to)
-                    });
+                    more.bytes += answer(read);
+                    return size.grow(more, || self.link(at, read, chain(later, decision, by)));
                 }
             }
         }
@@ -234,10 +251,27 @@ impl Tree {
                 kept.get()?;
                 size.add(Size {
                     nodes: 1,
-                    bytes: input.len(),
+                    bytes: question(input),
                 });
                 let input = input.clone();
                 Some(Node::Branch { input, edges: kept })
+            }
+            Node::Choice { input, places } => {
+                let keep = |place: &OnceLock<Box<Node>>| match place.get() {
+                    None => OnceLock::new(),
+                    Some(to) => {
+                        let kept = self.keep(to, size);
+                        kept.map_or_else(OnceLock::new, |node| OnceLock::from(Box::new(node)))
+                    }
+                };
+                let places: Places = places.iter().map(keep).collect();
+                places.iter().find_map(OnceLock::get)?;
+                size.add(Size {
+                    nodes: 1,
+                    bytes: question(input),
+                });
+                let input = input.clone();
+                Some(Node::Choice { input, places })
             }
         }
     }
@@ -246,10 +280,35 @@ impl Tree {
         let Some(edge) = from.get() else { return };
         if let Some(node) = self.keep(&edge.to, size) {
             size.bytes += edge.answer.len();
-            self.link(to, edge.answer.clone(), node);
+            self.hang(to, edge.answer.clone(), node);
         }
         for more in &edge.more {
             self.keep_edges(more, to, size);
+        }
+    }
+
+    /// Where a read leads, whose question this node asks.
+    fn next<'t>(&self, at: &'t Node, read: &Read) -> Option<&'t Node> {
+        match at {
+            Node::Leaf(_) => None,
+            Node::Branch { edges, .. } => self.follow(edges, read.answer.as_slice()),
+            Node::Choice { places, .. } => {
+                let place = places.get(read.input.choice_of(&read.answer)?)?;
+                place.get().map(|node| &**node)
+            }
+        }
+    }
+
+    /// Hangs a node under an answer that does not lead anywhere yet.
+    fn link(&self, at: &Node, read: &Read, to: Node) -> bool {
+        match at {
+            Node::Leaf(_) => false,
+            Node::Branch { edges, .. } => self.hang(edges, read.answer.clone(), to),
+            Node::Choice { places, .. } => {
+                let place = read.input.choice_of(&read.answer);
+                let place = place.and_then(|place| places.get(place));
+                place.is_some_and(|place| place.set(Box::new(to)).is_ok())
+            }
         }
     }
 
@@ -266,8 +325,8 @@ impl Tree {
         }
     }
 
-    /// Hangs a node under an answer that is not there yet.
-    fn link(&self, edges: &Slot, answer: Answer, to: Node) -> bool {
+    /// The same among edges.
+    fn hang(&self, edges: &Slot, answer: Answer, to: Node) -> bool {
         let mut way = Way::default();
         let mut slot = edges;
         while let Some(edge) = slot.get() {
@@ -317,18 +376,48 @@ impl Way {
     }
 }
 
-/// A branch for each read, each with one edge, and the leaf.
+/// The places of a question's answers, where there are few.
+fn places(input: &ReadInput) -> Option<usize> {
+    Some(input.choices()).filter(|choices| (1..=MAX_CHOICES).contains(choices))
+}
+
+/// The bytes that a question takes.
+fn question(input: &ReadInput) -> usize {
+    input.len() + places(input).unwrap_or_default() * size_of::<OnceLock<Box<Node>>>()
+}
+
+/// The bytes that an answer takes, which has to be kept where it has no place.
+fn answer(read: &Read) -> usize {
+    match places(&read.input) {
+        Some(_) => 0,
+        None => read.answer.len(),
+    }
+}
+
+/// A node for each read, each with one answer, and the leaf.
 fn chain(reads: &[Read], decision: &Decision, by: u64) -> Node {
     let mut node = Node::Leaf(Leaf::new(decision, by));
-    for read in reads.iter().rev() {
-        let edge = Edge {
-            answer: read.answer.clone(),
-            to: node,
-            more: [const { OnceLock::new() }; 4],
-        };
-        node = Node::Branch {
-            input: read.input.clone(),
-            edges: OnceLock::from(Box::new(edge)),
+    for Read { input, answer } in reads.iter().rev() {
+        let chosen = places(input).zip(input.choice_of(answer));
+        let input = input.clone();
+        node = match chosen {
+            Some((places, chosen)) => {
+                let free = std::iter::repeat_with(OnceLock::new);
+                let mut places: Places = free.take(places).collect();
+                if let Some(place) = places.get_mut(chosen) {
+                    *place = OnceLock::from(Box::new(node));
+                }
+                Node::Choice { input, places }
+            }
+            None => {
+                let edge = Edge {
+                    answer: answer.clone(),
+                    to: node,
+                    more: [const { OnceLock::new() }; 4],
+                };
+                let edges = OnceLock::from(Box::new(edge));
+                Node::Branch { input, edges }
+            }
         };
     }
     node
