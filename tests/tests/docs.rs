@@ -347,6 +347,16 @@ async fn the_curl_lines_work_and_every_metric_is_explained() {
             _ => format!("| `{name}` |"),
         };
         assert!(page.contains(&scraped), "{scraped} is not on the page");
+        if kind == "histogram" {
+            // Whoever scrapes it reckons from the last class, which is to have no end.
+            let lines = |suffix: &str| {
+                let start = format!("{name}_{suffix}{{");
+                metrics.lines().filter(move |line| line.starts_with(&start))
+            };
+            let classes = lines("bucket").filter(|line| line.contains("le=\"+Inf\""));
+            let (classes, series) = (classes.count(), lines("count").count());
+            assert!(classes > 0 && classes == series, "{name} in {metrics}");
+        }
     }
     let sources = [
         "proxy/src/metrics.rs",

@@ -277,7 +277,8 @@ impl Out<'_> {
         let mut family = self.family(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (namespace, counts) in counts {
             let ends = AGE_CLASSES.iter().map(|end| *end as f64);
-            let buckets: Vec<(f64, u64)> = ends.chain([f64::MAX]).zip(counts.classes).collect();
+            let buckets: Vec<(f64, u64)> =
+                ends.chain([f64::INFINITY]).zip(counts.classes).collect();
             family
                 .encode_family(&[("namespace", namespace)])?
                 .encode_histogram::<[(&str, &str); 0]>(
