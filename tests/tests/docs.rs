@@ -285,7 +285,7 @@ fn the_phase_chart_names_the_stages_that_exist() {
 fn the_crates_use_one_another_as_the_page_says() {
     let said = blocks("ARCHITECTURE.md", "text")
         .into_iter()
-        .find(|block| block.starts_with("weir-semantics:"))
+        .find(|block| block.starts_with("weir-tally:"))
         .expect("the list of crates");
     for line in said.lines() {
         let (name, uses) = line.split_once(':').expect("crate: crates");
@@ -360,6 +360,7 @@ async fn the_curl_lines_work_and_every_metric_is_explained() {
     }
     let sources = [
         "proxy/src/metrics.rs",
+        "proxy/src/metrics/tallied.rs",
         "proxy/src/compress.rs",
         "proxy/src/tunnels.rs",
         "weir/src/metrics.rs",

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use parking_lot::Mutex;
+use weir_tally::Tally;
 
 use self::tree::{Leaf, Size, Tree};
 use crate::decision::Decision;
@@ -83,7 +84,7 @@ pub(crate) struct Memo {
     place: usize,
     writer: Mutex<Writer>,
     off: AtomicBool,
-    recalled: AtomicU64,
+    recalled: Tally,
     began: Instant,
     /// Nanoseconds after `began` before which no sample is taken.
     sample_after: AtomicU64,
@@ -107,7 +108,7 @@ impl Default for Memo {
                 swept: began,
             }),
             off: AtomicBool::new(false),
-            recalled: AtomicU64::new(0),
+            recalled: Tally::default(),
             began,
             sample_after: AtomicU64::new(0),
         }
@@ -128,7 +129,7 @@ impl Memo {
             if fastrand::u32(..SAMPLE) == 0 && self.may_sample(Instant::now()) {
                 return None;
             }
-            self.recalled.fetch_add(1, Ordering::Relaxed);
+            self.recalled.one();
             Some(seen(&leaf.decision))
         })
     }
@@ -247,7 +248,7 @@ impl Memo {
 
     /// Decisions that were given without a call.
     pub(crate) fn recalled(&self) -> u64 {
-        self.recalled.load(Ordering::Relaxed)
+        self.recalled.sum()
     }
 }
 

@@ -1,8 +1,10 @@
-//! Counters of a policy, as plain atomics that can be read at any time.
+//! Counters of a policy, which can be read at any time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use weir_tally::Tally;
 
 use crate::error::CallErrorKind;
 
@@ -160,36 +162,31 @@ pub enum LookedUp {
 }
 
 /// What came of a policy's decisions. The node counts it: a policy does not see it.
+///
+/// By the end of the lookup, two for each: whether the answer was a 5xx.
 #[derive(Debug, Default)]
-pub struct Outcomes {
-    /// By the end of the lookup, and whether the answer was a 5xx: one counter for each
-    /// answer, since every hit counts one.
-    counts: [[AtomicU64; 2]; 3],
-}
+pub struct Outcomes(Tally<6>);
 
 impl Outcomes {
     /// Counts an answer to a request that the policy decided: what became of its lookup, and
     /// whether the answer was a 5xx.
     pub fn answered(&self, looked_up: LookedUp, server_error: bool) {
-        self.counts[looked_up as usize][usize::from(server_error)].fetch_add(1, Relaxed);
+        self.0
+            .add([(looked_up as usize * 2 + usize::from(server_error), 1)]);
     }
 
     /// Lookups, and how many of them something stored answered.
     pub fn lookups(&self) -> (u64, u64) {
-        let hits = self.of(LookedUp::Hit);
-        (hits + self.of(LookedUp::Miss), hits)
+        let [hits, failed_hits, misses, failed_misses, ..] = self.0.sums();
+        let hits = hits + failed_hits;
+        (hits + misses + failed_misses, hits)
     }
 
     /// Answers, and how many of them were 5xx.
     pub fn answers(&self) -> (u64, u64) {
-        let sum = |at: usize| self.counts.iter().map(|by| by[at].load(Relaxed)).sum();
-        let (fine, errors): (u64, u64) = (sum(0), sum(1));
-        (fine + errors, errors)
-    }
-
-    fn of(&self, looked_up: LookedUp) -> u64 {
-        let counts = self.counts[looked_up as usize].iter();
-        counts.map(|count| count.load(Relaxed)).sum()
+        let sums = self.0.sums();
+        let errors = sums.iter().skip(1).step_by(2).sum();
+        (sums.iter().sum(), errors)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use weir_policy::Policy;
 use weir_semantics::Rules;
 
-use crate::metrics::{GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, RouteMetrics};
+use crate::metrics::{Counted, GaugeGuard, Metrics, NamespaceMetrics, PolicyMetrics, RouteMetrics};
 use crate::router::{PatternError, Router};
 use crate::settings::{CacheSettings, RouteSettings, route_label};
 use crate::trial::Trial;
@@ -57,10 +57,10 @@ impl PolicySlot {
 impl PolicySlot {
     /// Counts a call of `on-request`.
     pub(crate) fn count_request(&self, policy: &Policy) {
-        match policy.remembers() {
-            true => self.metrics.on_request.inc(),
-            false => self.metrics.without_memo.inc(),
-        };
+        self.metrics.count(match policy.remembers() {
+            true => Counted::OnRequest,
+            false => Counted::WithoutMemo,
+        });
     }
 }
 

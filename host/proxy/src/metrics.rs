@@ -1,20 +1,22 @@
 //! What the data plane counts. Families live as long as the node; a generation looks its
-//! own counters up once, so that a request touches only atomics.
+//! own counters up once, and what every request adds to is a [`Tally`](weir_tally::Tally).
+
+mod tallied;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use weir_store::{AgeCounts, Ages};
 
+pub(crate) use self::tallied::Counted;
+pub use self::tallied::{NamespaceMetrics, PolicyMetrics, RouteMetrics};
+use self::tallied::{Scraped, Tallied};
 use crate::tls::Certificate;
 
 /// How a request ended, as the `result` label has it.
@@ -71,29 +73,6 @@ impl ResultKind {
     }
 }
 
-impl EncodeLabelValue for ResultKind {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    result: ResultKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabel {
-    route: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookupLabels {
-    namespace: String,
-    result: ResultKind,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
     upstream: String,
@@ -117,99 +96,10 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyCallLabels {
-    policy: String,
-    hook: String,
-    memo: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyAnswerLabels {
-    policy: String,
-    class: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyErrorLabels {
     policy: String,
     hook: String,
     reason: String,
-}
-
-fn durations() -> Histogram {
-    Histogram::new([
-        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-        5.0, 10.0, 30.0,
-    ])
-}
-
-/// Counters of one route, looked up once for each generation.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    results: [Counter; ResultKind::ALL.len()],
-    seconds: Histogram,
-}
-
-impl RouteMetrics {
-    /// Counts a request whose response header section went out after `took`.
-    pub fn finished(&self, result: ResultKind, took: Duration) {
-        self.results[result as usize].inc();
-        self.seconds.observe(took.as_secs_f64());
-    }
-}
-
-/// Hits and misses of one namespace.
-#[derive(Debug)]
-pub struct NamespaceMetrics {
-    /// The namespace; `-` for objects without a policy.
-    pub namespace: Arc<str>,
-    results: [Counter; ResultKind::ALL.len()],
-    hit_ages: Ages,
-}
-
-impl NamespaceMetrics {
-    /// Counts one lookup by how it ended; for a stored response, with its age.
-    pub fn looked_up(&self, result: ResultKind, age: Option<Duration>) {
-        self.results[result as usize].inc();
-        if let Some(age) = age {
-            self.hit_ages.note(age);
-        }
-    }
-
-    /// How many lookups ended so.
-    pub fn lookups(&self, result: ResultKind) -> u64 {
-        self.results[result as usize].get()
-    }
-
-    /// How old what was served from a tier was.
-    pub fn hit_ages(&self) -> AgeCounts {
-        self.hit_ages.counts()
-    }
-}
-
-/// Calls of one policy's hooks, whatever version of it is in force.
-#[derive(Debug)]
-pub struct PolicyMetrics {
-    /// Decisions that were remembered.
-    pub(crate) recalled: Counter,
-    /// Calls because nothing was remembered.
-    pub(crate) on_request: Counter,
-    /// Calls of a policy whose decisions are not remembered any more.
-    pub(crate) without_memo: Counter,
-    pub(crate) on_response: Counter,
-    pub(crate) on_event: Counter,
-    answers: Counter,
-    server_errors: Counter,
-}
-
-impl PolicyMetrics {
-    /// Counts an answer on one of the policy's routes.
-    pub(crate) fn answered(&self, status: http::StatusCode) {
-        match status.is_server_error() {
-            true => self.server_errors.inc(),
-            false => self.answers.inc(),
-        };
-    }
 }
 
 /// Counts down when dropped.
@@ -226,11 +116,7 @@ impl Drop for GaugeGuard {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    requests: Family<RequestLabels, Counter>,
-    seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
-    lookups: Family<LookupLabels, Counter>,
-    /// Every namespace that some generation has had.
-    namespaces: Mutex<Vec<Arc<NamespaceMetrics>>>,
+    tallied: Arc<Tallied>,
     origin_requests: Counter,
     early_refreshes: Counter,
     origin_results: Family<UpstreamLabels, Counter>,
@@ -238,9 +124,7 @@ pub struct Metrics {
     tls_failures: Counter,
     certificates: Family<CertificateLabel, Gauge>,
     generations: Gauge,
-    policy_calls: Family<PolicyCallLabels, Counter>,
     policy_errors: Family<PolicyErrorLabels, Counter>,
-    policy_answers: Family<PolicyAnswerLabels, Counter>,
     not_stored: Family<ReasonLabel, Counter>,
     unkeyed: Family<UnkeyedLabels, Counter>,
     refused: Family<ReasonLabel, Counter>,
@@ -253,10 +137,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("weir");
         let this = Self {
-            requests: Family::default(),
-            seconds: Family::new_with_constructor(durations as fn() -> Histogram),
-            lookups: Family::default(),
-            namespaces: Mutex::default(),
+            tallied: Arc::default(),
             origin_requests: Counter::default(),
             early_refreshes: Counter::default(),
             origin_results: Family::default(),
@@ -264,9 +145,7 @@ impl Default for Metrics {
             tls_failures: Counter::default(),
             certificates: Family::default(),
             generations: Gauge::default(),
-            policy_calls: Family::default(),
             policy_errors: Family::default(),
-            policy_answers: Family::default(),
             not_stored: Family::default(),
             unkeyed: Family::default(),
             refused: Family::default(),
@@ -275,21 +154,8 @@ impl Default for Metrics {
             body_bytes: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
-        registry.register(
-            "requests",
-            "Requests by route and how they ended",
-            this.requests.clone(),
-        );
-        registry.register(
-            "request_duration_seconds",
-            "From a request's header section to the response's, by route",
-            this.seconds.clone(),
-        );
-        registry.register(
-            "cache_lookups",
-            "Lookups by namespace and how they ended",
-            this.lookups.clone(),
-        );
+        let scraped = Scraped(Arc::clone(&this.tallied));
+        registry.register_collector(Box::new(scraped));
         registry.register(
             "origin_requests",
             "Requests sent to origins",
@@ -326,19 +192,9 @@ impl Default for Metrics {
             this.generations.clone(),
         );
         registry.register(
-            "policy_calls",
-            "Calls of policies by hook, and whether the memo answered",
-            this.policy_calls.clone(),
-        );
-        registry.register(
             "policy_errors",
             "Failed calls of policies by hook and reason",
             this.policy_errors.clone(),
-        );
-        registry.register(
-            "policy_answers",
-            "Answers on the routes of a policy, by whether they were 5xx",
-            this.policy_answers.clone(),
         );
         registry.register(
             "not_stored",
@@ -411,68 +267,25 @@ impl Metrics {
     /// The counters of a route.
     #[must_use]
     pub fn route(&self, route: &str) -> RouteMetrics {
-        let labels = |result| RequestLabels {
-            route: route.to_owned(),
-            result,
-        };
-        RouteMetrics {
-            results: ResultKind::ALL.map(|kind| self.requests.get_or_create_owned(&labels(kind))),
-            seconds: self.seconds.get_or_create_owned(&RouteLabel {
-                route: route.to_owned(),
-            }),
-        }
+        self.tallied.route(route)
     }
 
     /// The counters of a namespace, the same ones in every generation.
     #[must_use]
     pub fn namespace(&self, namespace: &str) -> Arc<NamespaceMetrics> {
-        let mut known = self.namespaces.lock();
-        if let Some(known) = known.iter().find(|known| &*known.namespace == namespace) {
-            return Arc::clone(known);
-        }
-        let labels = |result| LookupLabels {
-            namespace: namespace.to_owned(),
-            result,
-        };
-        let made = Arc::new(NamespaceMetrics {
-            namespace: Arc::from(namespace),
-            results: ResultKind::ALL.map(|kind| self.lookups.get_or_create_owned(&labels(kind))),
-            hit_ages: Ages::default(),
-        });
-        known.push(Arc::clone(&made));
-        made
+        self.tallied.namespace(namespace)
     }
 
     /// The counters of every namespace so far.
     #[must_use]
     pub fn namespaces(&self) -> Vec<Arc<NamespaceMetrics>> {
-        self.namespaces.lock().clone()
+        self.tallied.namespaces()
     }
 
     /// The counters of a policy.
     #[must_use]
     pub fn policy(&self, policy: &str) -> PolicyMetrics {
-        let calls = |hook: &str, memo: &str| {
-            self.policy_calls.get_or_create_owned(&PolicyCallLabels {
-                policy: policy.to_owned(),
-                hook: hook.to_owned(),
-                memo: memo.to_owned(),
-            })
-        };
-        let answers = |class| {
-            let policy = policy.to_owned();
-            let labels = PolicyAnswerLabels { policy, class };
-            self.policy_answers.get_or_create_owned(&labels)
-        };
-        PolicyMetrics {
-            recalled: calls("on-request", "hit"),
-            on_request: calls("on-request", "miss"),
-            without_memo: calls("on-request", "off"),
-            on_response: calls("on-response", "off"),
-            on_event: calls("on-event", "off"),
-            answers: answers("other"),
-            server_errors: answers("5xx"),
-        }
+        self.tallied.policy(policy)
     }
 
     /// Counts an open connection until the guard is dropped.

@@ -1,20 +1,20 @@
 //! How old objects were, counted in a few classes: cheap enough for every hit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use weir_tally::Tally;
 
 /// The upper ends of the classes, in seconds; one more class is for what is older.
 pub const AGE_CLASSES: [u64; 10] = [
     1, 10, 60, 300, 900, 3_600, 21_600, 86_400, 604_800, 2_592_000,
 ];
 
-/// Counts of ages. A note costs two relaxed additions.
+/// Where the sum of all ages stands behind the classes, in milliseconds.
+const SUM: usize = AGE_CLASSES.len() + 1;
+
+/// Counts of ages.
 #[derive(Debug, Default)]
-pub struct Ages {
-    classes: [AtomicU64; AGE_CLASSES.len() + 1],
-    /// Of all ages, in milliseconds.
-    sum: AtomicU64,
-}
+pub struct Ages(Tally<{ SUM + 1 }>);
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,16 +30,13 @@ impl Ages {
     pub fn note(&self, age: Duration) {
         let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let class = AGE_CLASSES.partition_point(|end| end * 1_000 < millis);
-        self.classes[class].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(millis, Ordering::Relaxed);
+        self.0.add([(class, 1), (SUM, millis)]);
     }
 
     /// What has been counted.
     pub fn counts(&self) -> AgeCounts {
-        AgeCounts {
-            classes: std::array::from_fn(|class| self.classes[class].load(Ordering::Relaxed)),
-            sum_ms: self.sum.load(Ordering::Relaxed),
-        }
+        let [classes @ .., sum_ms] = self.0.sums();
+        AgeCounts { classes, sum_ms }
     }
 }
 

@@ -103,8 +103,7 @@ impl Sum {
         }
         let Some(metrics) = metrics else { return };
         self.hit_ages.add(&metrics.hit_ages());
-        for kind in ResultKind::ALL {
-            let lookups = metrics.lookups(kind);
+        for (kind, lookups) in ResultKind::ALL.into_iter().zip(metrics.lookups()) {
             if lookups > 0 {
                 *stats.lookups.entry(kind.as_str().to_owned()).or_default() += lookups;
             }

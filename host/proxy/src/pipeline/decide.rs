@@ -12,6 +12,7 @@ use super::call::Call;
 use super::plan::{Decided, Sought};
 use super::shadow;
 use crate::generation::{PolicySlot, Route};
+use crate::metrics::Counted;
 use crate::node::Node;
 use crate::settings::OnPolicyError;
 use crate::trial::Trial;
@@ -61,7 +62,7 @@ pub(crate) fn decide_now(
     }
     let policy = &slot.current;
     let remembered = policy.recall_with(head, |decision| {
-        slot.metrics.recalled.inc();
+        slot.metrics.count(Counted::Recalled);
         shadow::decision(slot, route, head, decision, now);
         match decision {
             Decision::Lookup(lookup) if is_hit(Sought::Lookup(lookup, policy)) => None,
@@ -100,7 +101,7 @@ fn waiting(canary: bool, answer: Option<Answer>) -> AtOnce {
 
 fn recalled(slot: &PolicySlot, policy: &Policy, head: &RequestHead) -> Option<Decision> {
     let decision = policy.recall(head)?;
-    slot.metrics.recalled.inc();
+    slot.metrics.count(Counted::Recalled);
     Some(decision)
 }
 
@@ -243,6 +244,6 @@ pub(crate) fn count(node: &Node, slot: &PolicySlot, hook: &'static str, error: &
 /// Counts a call of `on-response`.
 pub(crate) fn count_response(call: &Call) {
     if let Some(slot) = &call.route.policy {
-        slot.metrics.on_response.inc();
+        slot.metrics.count(Counted::OnResponse);
     }
 }

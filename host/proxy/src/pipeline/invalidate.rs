@@ -13,6 +13,7 @@ use super::decide::decide;
 use super::keys;
 use super::plan::{Decided, Plan};
 use super::shadow;
+use crate::metrics::Counted;
 use crate::node::Node;
 use crate::path;
 use crate::request::{self, Malformed};
@@ -82,7 +83,7 @@ impl Node {
         let generation = self.generation();
         let mut selected = Vec::new();
         for slot in generation.policies() {
-            slot.metrics.on_event.inc();
+            slot.metrics.count(Counted::OnEvent);
             let selectors = slot
                 .current
                 .on_event(kind, data, self.clock.now().as_millis())
