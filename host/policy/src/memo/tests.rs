@@ -462,6 +462,7 @@ fn what_has_few_answers_is_told_apart_as_all_else_is() {
         let leaf = kept.find(request, |_| ()).map(|leaf| leaf.decision.clone());
         assert_eq!(leaf, (at % 3 == 0).then(|| decided(request).1));
     }
+    assert_eq!(kept.swept().1, Size::default(), "nobody asked since");
     // What departs from it is found out as elsewhere.
     let (mut reads, decision) = decided(&requests[0]);
     reads.list[2].input = ReadInput::Device;
